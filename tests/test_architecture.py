@@ -77,7 +77,7 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     **{f"services/{each}/store": () for each in ("classifier", "ledger", "scheduler", "webhooks")},
     "services/gateway/api": ("body", "link_texts", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "relay"),
-    "services/console": ("queues", "relays", "sessions", "traffic"),
+    "services/console": ("operators", "queues", "relays", "sessions", "traffic"),
     "services/console/pages": (),
 }
 NOT_IN_PURE = (

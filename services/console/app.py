@@ -73,7 +73,7 @@ class Guard:
         if request.path in UNGUARDED or request.path.startswith("/login/"):
             return await handler(request)
         session = self.context.sessions.read(request.cookies.get(COOKIE, ""))
-        if session is None:
+        if session is None or await self.context.ended.covers(session):
             return _login(request)
         request[SESSION] = session
         if request.method == "POST":

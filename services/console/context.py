@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from services.console.audit import ActionResult, Audit
+from services.console.logouts import EndedSessions
 from services.console.rendering import PageRenderer
 from services.console.sessions import Session, Sessions
 from shared.broker import Broker
@@ -48,6 +49,7 @@ class PageContext:
     broker: Broker
     renderer: PageRenderer
     sessions: Sessions
+    ended: EndedSessions
     audit: Audit
     answer_seconds: float
     new_id: Callable[[], str]

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from math import ceil
 from urllib.parse import urlsplit
@@ -10,17 +10,22 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
-from services.console.context import REMOTE, PageContext, read_form
-from services.console.oidc import LoginAttempt, OidcError, OidcOperators, OidcProvider
+from services.console.context import REMOTE, SESSION, PageContext, read_form
+from services.console.oidc import LoginAttempt, OidcError, OidcProvider
+from services.console.operators import OPERATOR_NAME, LoginWay, Operators
 from services.console.sessions import LOGIN, Session
+from shared.errors import Retry
 from shared.storage.rate import LocalRateLimiter
 
 COOKIE = "postrider-console"
 LOGIN_COOKIE = "postrider-login"  # of a login that the provider has not ended yet
 LOGIN_PATH = "/login/oidc"
 LOGIN_SECONDS = 600  # for the operator at the provider
+AWAY = (
+    "You are logged out here. The console's database is away: until it is back, other consoles may "
+    "still take a copy of your cookie."
+)
 MAX_LOGINS, LOGINS_SECONDS = 10, 60.0  # tries of one address
-OPERATOR_NAME = "operator"  # in the audit, of everybody who has the token
 
 logger = structlog.get_logger(__name__)
 
@@ -30,11 +35,10 @@ class LoginPages:
     """Begins and ends sessions; `random` returns text of 256 bits that a URL may have."""
 
     context: PageContext
-    token: bytes = field(repr=False)
+    operators: Operators
     limiter: LocalRateLimiter
     is_secure: bool  # whether browsers send the cookie over TLS alone
     provider: OidcProvider | None
-    operators: OidcOperators
     random: Callable[[], str]
 
     def routes(self) -> Sequence[web.RouteDef]:
@@ -58,11 +62,11 @@ class LoginPages:
         if wait := self.limiter.wait(remote):
             text = f"Too many tries from your address. Try again in {ceil(wait)} seconds."
             return self._form(target, text, HTTPStatus.TOO_MANY_REQUESTS)
-        if not hmac.compare_digest(form.get("token", "").strip().encode(), self.token):
+        if not _is_same(self.operators.token, form.get("token", "").strip()):
             logger.warning("a login was refused", remote=remote)
             text = "That is not the token. It is the setting CONSOLE_TOKEN of the console."
             return self._form(target, text, HTTPStatus.FORBIDDEN)
-        session = self.context.sessions.begin(OPERATOR_NAME, may_act=True)
+        session = self.context.sessions.begin(OPERATOR_NAME, LoginWay.TOKEN)
         return self._begin(session, remote, target)
 
     async def leave(self, request: web.Request) -> web.Response:
@@ -96,19 +100,23 @@ class LoginPages:
             claims = await self.provider.claims(request.query["code"], attempt)
         except OidcError as error:
             return self._refused(request, target, str(error), HTTPStatus.BAD_GATEWAY)
-        found = self.operators.find(claims)
-        if found is None:
+        name = self.operators.find(claims)
+        if name is None:
             text = "You are not among the operators: see CONSOLE_OIDC_ACTORS."
             return self._refused(request, target, text, HTTPStatus.FORBIDDEN)
-        name, may_act = found
-        session = self.context.sessions.begin(name, may_act=may_act)
+        session = self.context.sessions.begin(name, LoginWay.PROVIDER)
         response = self._begin(session, request[REMOTE], target)
         response.del_cookie(LOGIN_COOKIE, path=LOGIN_PATH)
         return response
 
-    async def log_out(self, _: web.Request) -> web.Response:
-        """Remove the cookie."""
+    async def log_out(self, request: web.Request) -> web.Response:
+        """End the session, so that a copy of its cookie is worth nothing, and remove the cookie."""
         response = web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": "/login"})
+        try:
+            await self.context.ended.end(request[SESSION])
+        except Retry:
+            response = self._form("/", AWAY, HTTPStatus.SERVICE_UNAVAILABLE)
+        logger.info("an operator logged out", operator=request[SESSION].name)
         response.del_cookie(COOKIE, httponly=True, secure=self.is_secure, samesite="Lax")
         return response
 

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 from urllib.parse import urlencode
@@ -57,34 +57,6 @@ class LoginAttempt:
         """The hash of the verifier (RFC 7636 4.2)."""
         digest = hashlib.sha256(self.verifier.encode()).digest()
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
-
-
-@dataclass(frozen=True, slots=True)
-class OidcOperators:
-    """The names that may see the pages, and those that may act; a name is an address or a `sub`."""
-
-    viewers: Sequence[str]
-    actors: Sequence[str]
-
-    def find(self, claims: Mapping[str, Any]) -> tuple[str, bool] | None:
-        """Return the name in an ID token and whether it may act, None for anybody else.
-
-        An address counts only if the provider has verified it.
-        """
-        names = [str(claims["sub"])]
-        if claims.get("email_verified") is True and claims.get("email"):
-            names.insert(0, str(claims["email"]))
-        for name in names:
-            if _is_in(name, self.actors):
-                return name, True
-        for name in names:
-            if _is_in(name, self.viewers):
-                return name, False
-        return None
-
-
-def _is_in(name: str, known: Sequence[str]) -> bool:
-    return name.casefold() in {each.casefold() for each in known}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,16 @@ from functools import partial
 import aiohttp
 import structlog
 
-from services.console import queues, relays, traffic
+from services.console import logouts, queues, relays, traffic
 from services.console.app import Pages, build_app
 from services.console.audit import Audit
 from services.console.config import ConsoleSettings
 from services.console.context import PageContext
 from services.console.letters import DeadLetters
 from services.console.login import LOGIN_PATH, LOGINS_SECONDS, MAX_LOGINS, LoginPages
-from services.console.oidc import OidcOperators, OidcProvider
+from services.console.logouts import EndedSessions
+from services.console.oidc import OidcProvider
+from services.console.operators import Operators
 from services.console.pages.audit import AuditPages
 from services.console.pages.clients import ClientPages
 from services.console.pages.content import ContentPages
@@ -34,7 +36,7 @@ from services.console.pages.webhooks import WebhookPages
 from services.console.rendering import PageRenderer
 from services.console.sampling import Sampler
 from services.console.sessions import Sessions
-from services.console.store import MIGRATIONS, ActionStore
+from services.console.store import MIGRATIONS, ActionStore, EndedSessionStore
 from shared.broker import Broker
 from shared.runtime import health, lifecycle
 from shared.storage.database import Database
@@ -66,19 +68,28 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[int]:
         aiohttp.ClientSession() as http,
     ):
         store = ActionStore(database, settings.console_audit_days)
-        context = _context(settings, broker, store)
+        ended = EndedSessionStore(database)
+        operators = Operators(
+            settings.console_token,
+            settings.console_oidc_issuer,
+            settings.console_oidc_viewers,
+            settings.console_oidc_actors,
+        )
+        context = _context(settings, broker, operators, EndedSessions(ended), store)
         sampler = Sampler(context, _now)
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             lifecycle.repeating(sampler.look_at_queues, queues.SAMPLE_SECONDS, "look at queues"),
             lifecycle.repeating(sampler.look_at_relays, relays.SAMPLE_SECONDS, "look at relays"),
             lifecycle.repeating(sampler.look_at_traffic, traffic.SAMPLE_SECONDS, "look at mails"),
+            lifecycle.repeating(context.ended.look, logouts.LOOK_SECONDS, "look at ended sessions"),
             lifecycle.repeating(store.purge, PURGE_SECONDS, "purge of the audit"),
+            lifecycle.repeating(ended.purge, PURGE_SECONDS, "purge of ended sessions"),
             health.endpoint(settings.health_host, settings.health_port, checks),
             health.serving(
                 build_app(
                     context,
-                    _login(settings, context, http),
+                    _login(settings, context, operators, http),
                     _pages(context, sampler, store),
                     checks,
                     settings.console_proxies,
@@ -91,13 +102,20 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[int]:
             yield port
 
 
-def _context(settings: ConsoleSettings, broker: Broker, store: ActionStore) -> PageContext:
-    seconds = settings.console_session_seconds
-    sessions = Sessions.from_text(settings.console_session_key, seconds, time.time, _new_id)
+def _context(
+    settings: ConsoleSettings,
+    broker: Broker,
+    operators: Operators,
+    ended: EndedSessions,
+    store: ActionStore,
+) -> PageContext:
+    key, seconds = settings.console_session_key, settings.console_session_seconds
+    sessions = Sessions.from_text(key, seconds, time.time, _new_id, operators)
     return PageContext(
         broker,
         PageRenderer.of(_now),
         sessions,
+        ended,
         Audit(store, _new_id),
         settings.console_answer_seconds,
         _new_id,
@@ -105,15 +123,17 @@ def _context(settings: ConsoleSettings, broker: Broker, store: ActionStore) -> P
 
 
 def _login(
-    settings: ConsoleSettings, context: PageContext, http: aiohttp.ClientSession
+    settings: ConsoleSettings,
+    context: PageContext,
+    operators: Operators,
+    http: aiohttp.ClientSession,
 ) -> LoginPages:
     return LoginPages(
         context,
-        settings.console_token.encode(),
+        operators,
         LocalRateLimiter(MAX_LOGINS, LOGINS_SECONDS, time.monotonic),
         (settings.console_url or "").startswith("https:"),
         _provider(settings, http),
-        OidcOperators(settings.console_oidc_viewers, settings.console_oidc_actors),
         partial(secrets.token_urlsafe, 32),
     )
 

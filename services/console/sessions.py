@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import jwt
 
+from services.console.operators import LoginWay, Operators
 from shared.runtime.sealing import read_keys
 
 ALGORITHM = "HS256"  # the only one: a token's own header never chooses (RFC 8725 3.1)
@@ -25,10 +26,15 @@ class Session:
     name: str
     may_act: bool
     expires_at: float  # Unix time
+    way: str  # of the login
 
 
 class Sessions:
-    """Signs and reads cookies; the first of the keys signs. `clock` returns Unix time."""
+    """Signs and reads cookies; the first of the keys signs. `clock` returns Unix time.
+
+    A cookie has the name of the operator, not the right to act: that follows from the settings, so
+    that it ends with them.
+    """
 
     def __init__(
         self,
@@ -36,43 +42,63 @@ class Sessions:
         seconds: float,
         clock: Callable[[], float],
         new_id: Callable[[], str],
+        operators: Operators,
     ) -> None:
         self._keys = [hmac.digest(key, _PURPOSE, sha256) for key in keys]
         self.seconds = seconds
         self._clock = clock
         self._new_id = new_id
+        self._operators = operators
 
     @classmethod
     def from_text(
-        cls, text: str, seconds: float, clock: Callable[[], float], new_id: Callable[[], str]
+        cls,
+        text: str,
+        seconds: float,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+        operators: Operators,
     ) -> Self:
         """Return the sessions of keys as hex. Raises ValueError."""
-        return cls(read_keys(text), seconds, clock, new_id)
+        return cls(read_keys(text), seconds, clock, new_id, operators)
 
-    def begin(self, name: str, *, may_act: bool) -> Session:
-        """Return a new session."""
-        return Session(self._new_id(), name, may_act, self._clock() + self.seconds)
+    def begin(self, name: str, way: LoginWay) -> Session:
+        """Return a new session of an operator."""
+        may_act = self._operators.may_act(way, name) is True
+        return Session(self._new_id(), name, may_act, self._clock() + self.seconds, way)
 
     def cookie(self, session: Session) -> str:
         """Return the signed text of a session."""
-        claims = {"jti": session.id, "sub": session.name, "act": session.may_act}
+        mark = _mark(self._keys[0], f"{session.way} {self._operators.secret(session.way)}")
+        claims = {"jti": session.id, "sub": session.name, "way": session.way, "mark": mark}
         return self.sign(SESSION, claims, session.expires_at)
 
     def read(self, cookie: str) -> Session | None:
-        """Return the session of a cookie, None if it is not valid or is over."""
+        """Return the session of a cookie, None if it is not valid or is over.
+
+        It is over with its time, with the token or the provider of its login, and with the
+        operator's name on the list.
+        """
         found = self.verify(SESSION, cookie)
         if found is None:
             return None
-        return Session(found["jti"], found["sub"], found["act"], found["exp"])
+        name, way = found["sub"], found.get("way", "")
+        may_act, secret = self._operators.may_act(way, name), self._operators.secret(way)
+        if may_act is None or secret is None or not self._is_mark(f"{way} {secret}", found["mark"]):
+            return None
+        return Session(found["jti"], name, may_act, found["exp"], way)
 
     def form_token(self, session: Session) -> str:
         """Return the token that each form of a session sends: other sites cannot know it."""
-        return hmac.digest(self._keys[0], f"form {session.id}".encode(), sha256).hex()
+        return _mark(self._keys[0], f"form {session.id}")
 
     def is_form_token(self, session: Session, token: str) -> bool:
         """Return whether a token is the one of this session's forms."""
-        made = (hmac.digest(key, f"form {session.id}".encode(), sha256) for key in self._keys)
-        return any(hmac.compare_digest(each.hex().encode(), token.encode()) for each in made)
+        return self._is_mark(f"form {session.id}", token)
+
+    def _is_mark(self, text: str, mark: str) -> bool:
+        made = (_mark(key, text) for key in self._keys)
+        return any(hmac.compare_digest(each.encode(), mark.encode()) for each in made)
 
     def note(self, session: Session, text: str) -> str:
         """Return a signed text about an action, which the next page of this session may show."""
@@ -109,3 +135,8 @@ class Sessions:
             is_valid = found["header"].get("typ") == kind and self._clock() < claims["exp"]
             return claims if is_valid else None
         return None
+
+
+def _mark(key: bytes, text: str) -> str:
+    """Return what only the owner of a key can make of a text."""
+    return hmac.digest(key, text.encode(), sha256).hex()

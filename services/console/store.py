@@ -1,4 +1,4 @@
-"""The store of what operators did."""
+"""The stores of what operators did, and of the sessions that they have ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,10 @@ from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+STORE_SECONDS = 10.0  # for a transaction: an operator waits for it
 PURGE_ROWS = 1000  # of a transaction
 _MILLISECOND = timedelta(milliseconds=1)
+_DAY = timedelta(days=1)
 
 metadata = sa.MetaData()
 actions = sa.Table(
@@ -27,6 +29,14 @@ actions = sa.Table(
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("result", sa.Text),  # None until it is known
     sa.Index("actions_at", "at", "id"),
+)
+# Sessions that were logged out, until they would be over by themselves.
+ended_sessions = sa.Table(
+    "ended_sessions",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),  # milliseconds since 1970
+    sa.Index("ended_sessions_expires_at", "expires_at"),
 )
 
 
@@ -47,7 +57,7 @@ class ActionStore:
     """Keeps what operators did for some days. Every method raises Retry without the database."""
 
     def __init__(self, database: Database, keep_days: int, clock: Clock = dialect.now) -> None:
-        self._database = HandlerDatabase(database, "the console's actions")
+        self._database = HandlerDatabase(database, "the console's actions", STORE_SECONDS)
         self._keep = timedelta(days=keep_days) // _MILLISECOND
         self._clock = clock
 
@@ -101,3 +111,35 @@ class ActionStore:
             return connection.execute(gone).rowcount
 
         await self._database.write_all(work)
+
+
+class EndedSessionStore:
+    """Keeps the ids of ended sessions. Every method raises Retry without the database."""
+
+    def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
+        self._database = HandlerDatabase(database, "the console's sessions", STORE_SECONDS)
+        self._clock = clock
+
+    async def add(self, identifier: str, expires_at: float) -> None:
+        """Keep the id of a session that would be over at a Unix time; harmless if it is kept."""
+        row = {"id": identifier, "expires_at": round(expires_at * MILLISECONDS_PER_SECOND)}
+
+        def work(connection: sa.Connection) -> None:
+            insert = dialect.insert(connection, ended_sessions).values(row)
+            connection.execute(insert.on_conflict_do_nothing())
+
+        await self._database.write(work)
+
+    async def ids(self) -> frozenset[str]:
+        """Return all ids, which are few: the sessions that operators ended in a day or so."""
+        query = sa.select(ended_sessions.c.id)
+        return frozenset(await self._database.read(lambda c: c.execute(query).scalars().all()))
+
+    async def purge(self) -> None:
+        """Delete the sessions that are over by themselves, also by a clock that is a day late."""
+
+        def work(connection: sa.Connection) -> None:
+            limit = dialect.read_now(connection, self._clock) - _DAY // _MILLISECOND
+            connection.execute(sa.delete(ended_sessions).where(ended_sessions.c.expires_at < limit))
+
+        await self._database.write(work)

@@ -184,19 +184,22 @@ class Database:
 class HandlerDatabase(Database):
     """The same tables for the stores of handlers: see `as_handler_errors`."""
 
-    def __init__(self, database: Database, tables: str) -> None:
+    def __init__(self, database: Database, tables: str, seconds: float | None = None) -> None:
         super().__init__(database._transactions)  # noqa: SLF001 -- of the same class
         self._tables = tables
+        self._seconds = seconds  # for a transaction; a handler's own limit counts if None
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` as `Database.write` does. Raises Retry or Reject."""
         with as_handler_errors(self._tables):
-            return await super().write(work)
+            async with asyncio.timeout(self._seconds):
+                return await super().write(work)
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` as `Database.read` does. Raises Retry or Reject."""
         with as_handler_errors(self._tables):
-            return await super().read(work)
+            async with asyncio.timeout(self._seconds):
+                return await super().read(work)
 
     async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` as `Database.read_inline` does. Raises Retry or Reject."""

@@ -1,7 +1,9 @@
 """The guard of the pages: sessions, forms of other sites, headers."""
 
 import re
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,34 @@ from yarl import URL
 from services.console import service
 from services.console.app import UNGUARDED
 from services.console.login import COOKIE, MAX_LOGINS
+from services.console.operators import OPERATOR_NAME, LoginWay, Operators
 from services.console.rendering import NAVIGATION, STATIC_FILES
 from services.console.sessions import Sessions
 from shared.contracts import RemoveSuppressions
-from tests.console.answers import Answers
+from tests.console.answers import Answers, answering
 from tests.console.operator import SESSION_KEY, TOKEN, Operator, declare, settings, visiting
 
 pytestmark = pytest.mark.rabbit
 DROP = {"act": "drop", "cause": "rejected", "reason": "x"}
 LETTERS = "/dead-letters/sender.bulk.dead"
+PROVIDER = {
+    "console_url": "http://127.0.0.1",
+    "console_oidc_issuer": "https://id.example",
+    "console_oidc_client_id": "console",
+    "console_oidc_viewers": ["ann"],
+}
+OPERATORS = Operators(TOKEN, "https://id.example", viewers=["ann"])
+
+
+def cookie_of(operator: Operator) -> str:
+    """Return the cookie of a session."""
+    (found,) = (each.value for each in operator.http.cookie_jar if each.key == COOKIE)
+    return found
+
+
+def hold(operator: Operator, cookie: str) -> None:
+    """Put the cookie of a session into a browser."""
+    operator.http.cookie_jar.update_cookies({COOKIE: cookie}, URL(operator.url))
 
 
 async def test_without_a_session_there_is_nothing_but_the_login(visitor: Operator) -> None:
@@ -127,11 +148,68 @@ async def test_a_form_of_another_site_is_refused(
     assert (action.status, login.status) == (403, 403)
 
 
-async def test_after_the_logout_there_is_no_session(operator: Operator) -> None:
-    """The logout removes the cookie."""
-    await operator.act("/", "/logout")
+async def test_a_copy_of_the_cookie_is_worth_nothing_after_the_logout(
+    vhost: str, tmp_path: Path
+) -> None:
+    """The session ends at every console of the database, and stays ended after a restart."""
+    await declare(vhost)
+    given = settings(vhost, tmp_path)
+    async with visiting(given) as operator, visiting(given) as thief:
+        await operator.log_in()
+        copy = cookie_of(operator)
+        hold(thief, copy)
+        stolen = await thief.get("/audit")
+        await operator.act("/", "/logout")
+        pages = [await operator.get("/"), await thief.get("/audit")]
+        hold(operator, copy)
+        pages += [await operator.get("/"), await operator.post("/logout", {})]
+    async with visiting(given) as thief:
+        hold(thief, copy)
+        pages.append(await thief.get("/audit"))
 
+    assert stolen.url.endswith("/audit")
+    assert all("/login" in each.url for each in pages)
+
+
+async def test_without_the_database_the_logout_says_what_is_not_sure(
+    operator: Operator, tmp_path: Path
+) -> None:
+    """Pages can be seen all the same; this console takes the cookie no more."""
+    with closing(sqlite3.connect(tmp_path / "console.sqlite")) as database:
+        database.execute("ALTER TABLE ended_sessions RENAME TO away")
+    copy = cookie_of(operator)
+    seen = await operator.get("/")
+    left = await operator.act("/", "/logout")
+    hold(operator, copy)
+
+    assert (seen.status, left.status) == (200, 503)
+    assert "You are logged out here. The console&#39;s database is away" in left.words
     assert "/login" in (await operator.get("/")).url
+
+
+async def test_a_session_ends_with_its_token_and_its_place_on_the_list(
+    vhost: str, tmp_path: Path
+) -> None:
+    """A new token, or a list without the operator, counts from the start of the console on."""
+    await declare(vhost)
+    sessions = Sessions.from_text(SESSION_KEY, 3600.0, time.time, lambda: "s-1", OPERATORS)
+    cookies = [
+        sessions.cookie(sessions.begin(*each))
+        for each in ((OPERATOR_NAME, LoginWay.TOKEN), ("ann", LoginWay.PROVIDER))
+    ]
+    found = list[bool]()
+    changes: list[dict[str, object]] = [
+        {},
+        {"console_token": f"another {TOKEN}"},
+        {"console_oidc_viewers": []},
+    ]
+    for changed in changes:
+        async with visiting(settings(vhost, tmp_path, **PROVIDER | changed)) as visitor:
+            for each in cookies:
+                hold(visitor, each)
+                found.append("/login" not in (await visitor.get("/audit")).url)
+
+    assert found == [True, True, False, True, True, False]
 
 
 async def test_health_needs_no_session(visitor: Operator) -> None:
@@ -144,15 +222,17 @@ async def test_health_needs_no_session(visitor: Operator) -> None:
 
 
 async def test_an_operator_who_may_only_look_sees_everything_and_changes_nothing(
-    answers: Answers, visitor: Operator
+    vhost: str, tmp_path: Path
 ) -> None:
     """There is no button, and a form that is sent all the same does nothing."""
-    sessions = Sessions.from_text(SESSION_KEY, 3600.0, time.time, lambda: "s-1")
-    session = sessions.begin("ann", may_act=False)
-    visitor.http.cookie_jar.update_cookies({COOKIE: sessions.cookie(session)}, URL(visitor.url))
-    page = await visitor.get("/suppressions")
-    fields = {"email": "ada@example.com", "form_token": page.form_token}
-    refused = await visitor.post("/suppressions/remove", fields)
+    await declare(vhost)
+    sessions = Sessions.from_text(SESSION_KEY, 3600.0, time.time, lambda: "s-1", OPERATORS)
+    given = settings(vhost, tmp_path, **PROVIDER)
+    async with visiting(given) as visitor, answering(vhost) as answers:
+        hold(visitor, sessions.cookie(sessions.begin("ann", LoginWay.PROVIDER)))
+        page = await visitor.get("/suppressions")
+        fields = {"email": "ada@example.com", "form_token": page.form_token}
+        refused = await visitor.post("/suppressions/remove", fields)
 
     assert page.status == 200
     assert "ann, who may look only" in page.words

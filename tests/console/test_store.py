@@ -1,10 +1,11 @@
-"""The store of what operators did, on both databases."""
+"""The stores of what operators did, and of the sessions that they ended, on both databases."""
 
 import pytest
 
-from services.console.store import MIGRATIONS, ActionStore, metadata
+from services.console.store import MIGRATIONS, ActionStore, EndedSessionStore, metadata
 from shared.storage import dialect
 from shared.storage.dialect import Clock
+from tests.clock import Clock as MovedClock
 from tests.databases import Opener, differences
 
 DAY_MS = 86_400_000
@@ -60,3 +61,20 @@ async def test_old_actions_are_deleted(open_database: Opener, days: int, left: i
     await later.purge()
 
     assert len(await store.page(10)) == left
+
+
+async def test_an_ended_session_is_kept_beyond_its_end(
+    open_database: Opener, clock: MovedClock
+) -> None:
+    """It is kept once, and deleted a day after no cookie of it is valid any more."""
+    store = EndedSessionStore(await open_database("console", MIGRATIONS), clock)
+    for _ in range(2):
+        await store.add("s-1", clock.seconds + 60)
+    clock.seconds += DAY_MS / 1000
+    await store.purge()
+    kept = await store.ids()
+    clock.seconds += 61
+    await store.purge()
+
+    assert kept == {"s-1"}
+    assert not await store.ids()

@@ -125,7 +125,8 @@ async def test_a_long_tracestate_is_left_out(collector: Collector) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "end"), [(Reject("lovelace@example.com"), "rejected"), (ValueError("lovelace"), "again")]
+    ("error", "end"),
+    [(Reject("lovelace@example.com"), "rejected"), (ValueError("lovelace"), "again")],
 )
 async def test_failures_have_no_text(collector: Collector, error: Exception, end: str) -> None:
     """A failed handling has the end that metrics have; the text of its error is for the log."""
