@@ -21,6 +21,7 @@ from aiosmtpd.smtp import SMTP, syntax
 from services.inbound import envelope
 from services.inbound.envelope import Refused
 from services.inbound.lines import CrlfReader
+from shared.runtime import tracing
 from shared.runtime.http_connections import Connections
 
 READ_AHEAD_OCTETS = 64 * 1024
@@ -388,8 +389,10 @@ class LimitedSmtp(SMTP):
 
     async def _receive(self) -> None:
         self._reset_timeout(self.terms.mail_seconds)
-        await self.push("354 End with a dot on a line of its own")
-        reply = await self.receive()
+        with tracing.receiving(len(self.recipients)) as span:
+            await self.push("354 End with a dot on a line of its own")
+            reply = await self.receive()
+            tracing.replied(span, reply)
         self._set_rset_state()
         if reply.startswith("2"):
             self._errors = self._replies = 0

@@ -120,6 +120,11 @@ def bind(context: Mapping[str, str]) -> None:
     _CONTEXT.set({**_CONTEXT.get(), **context})
 
 
+def unbind(name: str) -> None:
+    """Remove what `bind` has added by this name."""
+    _CONTEXT.set({each: text for each, text in _CONTEXT.get().items() if each != name})
+
+
 class Lines:
     """Writes the lines of one turn of the event loop at its end, and all others at once.
 

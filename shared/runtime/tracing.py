@@ -1,4 +1,4 @@
-"""Spans of traces, from the HTTP request over each queue to the SMTP reply; off by default.
+"""Spans of traces, from the request over each queue to the SMTP reply; off by default.
 
 While they are off, a span is one object that records nothing, and OpenTelemetry is not imported.
 Names and attributes follow OpenTelemetry's semantic conventions for HTTP and messaging; those that
@@ -19,6 +19,7 @@ from shared.runtime import log
 
 MAX_NAME_CHARS = 100  # of an id or a type that another program chose
 TEMPORARY = "(temporary)"  # the name of queues that each have another one
+TRACE_ID = "trace_id"  # in log lines
 UNCONFIRMED = "unconfirmed"  # the error of a message that has no confirm
 
 Attribute = str | int | float | bool
@@ -158,6 +159,34 @@ def answered(span: Span, status: int) -> None:
         span.fail(str(status))
 
 
+def receiving(recipients: int) -> Span:
+    """Return the span of a mail that comes in by SMTP, and add its trace to the log.
+
+    It begins a trace: SMTP has no header for one of the client's.
+    """
+    if _tracer is None:
+        return _NOTHING
+    about: Attributes = {
+        "network.protocol.name": "smtp",
+        "postrider.smtp.recipients": recipients,
+    }
+    return _logged(_tracer.span("SMTP DATA", SpanKind.SERVER, about, {}, ()))
+
+
+def replied(span: Span, reply: str) -> None:
+    """Add the codes of the reply to a mail to its span, and remove its trace from the log.
+
+    A mail that is refused for good is its client's mistake, and no failure.
+    """
+    if span is _NOTHING:
+        return
+    code, enhanced, *_ = reply.split(" ")
+    span.set({"postrider.smtp.reply_code": int(code), "postrider.smtp.enhanced_status": enhanced})
+    if code.startswith("4"):
+        span.fail(code)
+    log.unbind(TRACE_ID)
+
+
 def processing(message: Delivery) -> Span:
     """Return the span of the handling of a delivery, and add its trace to the log.
 
@@ -283,5 +312,5 @@ def _safe(text: str) -> str:
 
 def _logged(begun: Span) -> Span:
     if begun.trace_id:
-        log.bind({"trace_id": begun.trace_id})
+        log.bind({TRACE_ID: begun.trace_id})
     return begun

@@ -1,5 +1,6 @@
 """Traces through real processes: a request and all that follows from it are one trace."""
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ from aiormq.abc import FieldValue
 
 from tests.collector import Collector, Spanned, chain, collecting, roots
 from tests.journeys.stack import Stack, fresh_environ, running
+from tests.journeys.test_submission import MAILS, Way, identified
 from tests.journeys.user import User
 from tests.waiting import until
 
@@ -83,6 +85,20 @@ def mail(to: str, **more: object) -> dict[str, object]:
     return {"to": to, "subject": "s", "text": "t", **more}
 
 
+async def published(collector: Collector, message_id: str) -> Spanned:
+    """Wait for a span that is about a message, and return it."""
+
+    def found() -> list[Spanned]:
+        id_ = {"messaging.message.id": message_id}
+        return [each for each in collector.spans if each.attributes.items() >= id_.items()]
+
+    async def is_there() -> bool:
+        return bool(found())
+
+    await until(is_there)
+    return found()[0]
+
+
 def ways(spans: list[Spanned]) -> list[str]:
     """Return the way to each SMTP transaction by the names of spans, without shards and delays."""
     sent = [each for each in spans if each.name == SMTP]
@@ -118,6 +134,29 @@ async def test_a_mail_is_one_trace(user: User, collector: Collector) -> None:
     )
     assert not sent.failed
     assert {each.kind for each in spans} >= {"SERVER", "PRODUCER", "CONSUMER", "CLIENT"}
+
+
+async def test_a_mail_by_smtp_is_one_trace(traced: Traced) -> None:
+    """The trace of a mail that a program hands over by SMTP begins with its DATA."""
+    reply = await asyncio.to_thread(Way(traced.stack).send, *identified(MAILS["8-bit"]))
+    first = await published(traced.collector, reply.split()[-1])
+    spans = await traced.collector.trace(first.trace_id, "SMTP DATA", SMTP, parent="")
+
+    [way] = ways(spans)
+    assert way == (
+        "SMTP DATA > publish *:email.send.transactional.*"
+        " > process sender.transactional.* > SMTP transaction"
+    )
+    [root] = roots(spans)
+    assert (root.service, root.kind, root.failed) == ("postrider-inbound", "SERVER", False)
+    assert (
+        root.attributes.items()
+        >= {
+            "postrider.smtp.recipients": 1,
+            "postrider.smtp.reply_code": 250,
+            "postrider.smtp.enhanced_status": "2.0.0",
+        }.items()
+    )
 
 
 async def test_a_batch_has_links(user: User, collector: Collector) -> None:
@@ -248,17 +287,9 @@ async def test_a_malformed_traceparent_is_ignored(
     """The mail is sent, and its request begins a trace."""
     headers = {"traceparent": malformed, "tracestate": "x=1"}
     answer = await user.ask("POST", "/v1/messages", mail("m@mail.example"), headers=headers)
-    ids = {"messaging.message.id": answer.body["id"]}
-
-    def found() -> list[Spanned]:
-        return [each for each in collector.spans if each.attributes.items() >= ids.items()]
-
-    async def is_there() -> bool:
-        return bool(found())
-
     assert answer.status == 202
-    await until(is_there)
-    spans = await collector.trace(found()[0].trace_id, SMTP, parent="")
+    first = await published(collector, answer.body["id"])
+    spans = await collector.trace(first.trace_id, SMTP, parent="")
     assert [(each.name, each.parent) for each in roots(spans)] == [("POST /v1/messages", "")]
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from services.inbound.smtp import MAX_UNTRUSTED_REPLIES
 from services.inbound.submission.limits import LeakyBuckets
 from shared.contracts import Category
+from shared.runtime import tracing
+from tests.collector import recording
 from tests.inbound.doors import ENVELOPE, KEY, MAIL, SHOP, Clients, Door, Talk, code, opened, plain
 
 
@@ -352,6 +354,21 @@ async def test_errors(door: Door) -> None:
         assert await talk.reply() == "421 4.7.0 Too many errors"
 
     assert {code(each) for each in replies} == {"503 5.5.1"}
+
+
+async def test_traces(door: Door) -> None:
+    """Each mail is a trace of its own; one that could not be kept failed, a refused one did not."""
+    with recording() as collector:
+        async with door.logged_in() as talk:
+            for content, door.is_full in ((MAIL, False), (b"\r\n", False), (MAIL, True)):
+                await talk.send(content)
+        tracing.stop()
+        spans = collector.spans
+
+    ends = [(each.attributes["postrider.smtp.reply_code"], each.failed) for each in spans]
+    assert ends == [(250, False), (554, False), (451, True)]
+    assert len({each.trace_id for each in spans}) == len(spans)
+    assert {(each.name, each.parent) for each in spans} == {("SMTP DATA", "")}
 
 
 COMMANDS = st.sampled_from(
