@@ -37,8 +37,8 @@ from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.keys import ApiKeys
-from services.gateway.clients.rate_limiter import RateLimiter
-from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
+from services.gateway.clients.rate_limiter import QuotaStore, RateLimiter
+from services.gateway.clients.store import ClientStore, utc_now
 from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
 from services.gateway.feedback import resend, sendgrid

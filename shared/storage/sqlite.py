@@ -89,13 +89,13 @@ class SqliteDatabase:
         """
         await self._writer.run_between(partial(_empty_log, self._path))
 
-    def version(self) -> int | None:
-        """Return a number that changes with each commit, None if it cannot be read now."""
+    def glance(self, query: str) -> int | None:
+        """Return the number that a query finds, None if it cannot be read now."""
         try:
-            found: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
+            [(found,)] = self._watch.execute(query).fetchall()
         except sqlite3.Error:
             return None
-        return found
+        return int(found)
 
     async def close(self) -> None:
         """Finish the transactions asked for and end the threads."""

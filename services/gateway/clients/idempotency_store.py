@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.gateway.clients.idempotency import Hold, IdempotencyKey, RequestStamp
-from services.gateway.clients.tables import STORE_SECONDS, bounded, idempotency_keys
+from services.gateway.clients.tables import STORE_SECONDS, bounded, failures, idempotency_keys
 from shared.batch import Batcher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
@@ -45,8 +45,8 @@ class IdempotencyKeyStore:
         self, key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
     ) -> tuple[bytes, RequestStamp]:
         """Store a key unless it is there; return the fingerprint and stamp of its first request."""
-        async with bounded():
-            return await self._inserts.add((key, fingerprint, stamp))
+        with failures():
+            return await self._inserts.add((key, fingerprint, stamp), STORE_SECONDS)
 
     async def _insert_all(self, uses: Sequence[_KeyUse]) -> Sequence[tuple[bytes, RequestStamp]]:
         # PostgreSQL takes a key once a statement. Rows are in one order at every gateway, since

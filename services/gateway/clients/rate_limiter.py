@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from services.gateway.api import problem
+from services.gateway.clients.tables import bounded, quotas
+from shared.storage import dialect
+from shared.storage.database import Database
+from shared.storage.dialect import Clock
 from shared.storage.rate import Rate
-from shared.storage.rate_limit import Reservations
+from shared.storage.rate_limit import Reservations, TokenBuckets
 
 POLICY = "default"  # the name of the quota in the header fields and in the problem document
 
@@ -20,6 +24,26 @@ class Quotas(Protocol):
 
     async def left(self, client: str, quota: Rate) -> int:
         """Return the requests that no gateway has claimed."""
+
+
+class QuotaStore:
+    """The clients' quotas, a token bucket each."""
+
+    def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
+        self._buckets = TokenBuckets(database, quotas, clock)
+
+    async def take(self, client: str, count: int, quota: Rate) -> float:
+        """Claim `count` requests of a quota; return 0.0, or the seconds until there are so many.
+
+        Raises StoreUnavailable after STORE_SECONDS.
+        """
+        async with bounded():
+            return await self._buckets.take(client, count, count, quota)
+
+    async def left(self, client: str, quota: Rate) -> int:
+        """Return the requests of a quota that no gateway has claimed. Raises StoreUnavailable."""
+        async with bounded():
+            return await self._buckets.left(client, quota)
 
 
 class RateLimiter:

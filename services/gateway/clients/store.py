@@ -1,4 +1,4 @@
-"""The stores of clients with their keys, and of the use of their rate limits."""
+"""The store of clients with their keys."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,17 @@ from services.gateway.clients.clients import (
     RegisteredClient,
 )
 from services.gateway.clients.keys import ApiKey
-from services.gateway.clients.tables import bounded, client_keys, clients, quotas, removals
+from services.gateway.clients.tables import (
+    bounded,
+    client_keys,
+    clients,
+    removals,
+    revision,
+)
 from shared.batch import Batcher
 from shared.client_address import parse_network
 from shared.contracts.clients import ClientRemoved, Scope
-from shared.storage import dialect
 from shared.storage.database import Database
-from shared.storage.dialect import Clock
-from shared.storage.rate import Rate
-from shared.storage.rate_limit import TokenBuckets
 
 _SETTINGS = (
     clients.c.id,
@@ -41,6 +43,7 @@ _CLIENTS_OF_KEYS = (
     .join(clients, clients.c.id == client_keys.c.client)
     .where(client_keys.c.client.in_(sa.bindparam("clients", expanding=True)))
 )
+_REVISION = str(sa.select(revision.c.number))
 _NO_KEY = ""  # in `clients.key_id`; no key has this id
 
 
@@ -73,15 +76,15 @@ class ClientStore:
         self._database = database
         self._clock = clock
         self._reads = Batcher(self._read_all)
-        self._version: int | None = None
-        self._known: dict[ApiKey, Client | None] = {}  # as of that version
+        self._revision: int | None = None
+        self._known: dict[ApiKey, Client | None] = {}  # as of that revision
         self._used: dict[ApiKey, date] = {}  # that are not yet stored
         self._stored_uses: dict[ApiKey, date] = {}
 
     async def client(self, key: ApiKey) -> Client | None:
         """Return the client of a key, None when it has no such key, and note the key's use.
 
-        The memory answers only while the database is unchanged, so that a revocation counts.
+        The memory answers only while clients and keys are unchanged, so that a revocation counts.
         """
         known = self._remembered()
         if key not in known:
@@ -203,41 +206,20 @@ class ClientStore:
             self._used[key] = today
 
     def _remembered(self) -> dict[ApiKey, Client | None]:
-        version = self._database.version()
-        if version is None or version != self._version:
-            # A new dict: a query that is under way may return rows older than this version.
-            self._known, self._version = {}, version
+        number = self._database.glance(_REVISION)
+        if number is None or number != self._revision:
+            # A new dict: a query that is under way may return rows older than this revision.
+            self._known, self._revision = {}, number
         return self._known
 
     async def _read_all(self, keys: Sequence[ApiKey]) -> Sequence[Client | None]:
         named = {"clients": sorted({key.client for key in keys})}
         async with bounded():
-            # Each commit of Idempotency-Keys changes the version; a thread would cost more.
             rows = await self._database.read_inline(
                 lambda c: c.execute(_CLIENTS_OF_KEYS, named).all()
             )
         found = {ApiKey(row.id, row.key_id): _client(row) for row in rows}
         return [found.get(key) for key in keys]
-
-
-class QuotaStore:
-    """The clients' quotas, a token bucket each."""
-
-    def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
-        self._buckets = TokenBuckets(database, quotas, clock)
-
-    async def take(self, client: str, count: int, quota: Rate) -> float:
-        """Claim `count` requests of a quota; return 0.0, or the seconds until there are so many.
-
-        Raises StoreUnavailable after STORE_SECONDS.
-        """
-        async with bounded():
-            return await self._buckets.take(client, count, count, quota)
-
-    async def left(self, client: str, quota: Rate) -> int:
-        """Return the requests of a quota that no gateway has claimed. Raises StoreUnavailable."""
-        async with bounded():
-            return await self._buckets.left(client, quota)
 
 
 _USE = (

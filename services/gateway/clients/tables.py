@@ -1,8 +1,8 @@
 """The tables of the gateway: clients and their keys, Idempotency-Keys, used quotas, removals."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,15 +89,26 @@ quotas = sa.Table(
 )
 
 
+# One row. Triggers of a SQLite file count the changes of clients and keys in it.
+revision = sa.Table("client_revision", metadata, sa.Column("number", sa.BigInteger, nullable=False))
+
+
 class StoreUnavailable(Unavailable):
     """The database did not answer."""
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Raise StoreUnavailable for every failure of the database, and for a TimeoutError."""
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, OSError, Retry, Reject) as error:
+        raise StoreUnavailable(f"the database: {type(error).__name__}") from error
 
 
 @asynccontextmanager
 async def bounded() -> AsyncIterator[None]:
     """Raise StoreUnavailable for every failure of the database, and after STORE_SECONDS."""
-    try:
+    with failures():
         async with asyncio.timeout(STORE_SECONDS):
             yield
-    except (sa.exc.SQLAlchemyError, OSError, Retry, Reject) as error:
-        raise StoreUnavailable(f"the database: {type(error).__name__}") from error

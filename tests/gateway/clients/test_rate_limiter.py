@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from services.gateway.api.problem import Problem
-from services.gateway.clients.rate_limiter import RateLimiter, header_fields
+from services.gateway.clients.rate_limiter import QuotaStore, RateLimiter, header_fields
+from shared.storage.database import Database
 from shared.storage.rate import Rate
+from tests.clock import Clock
 
 
 class Taken:
@@ -111,3 +113,55 @@ def test_a_policy_has_whole_numbers(per_second: float, policy: str) -> None:
     assert fields["RateLimit-Policy"] == f'"default";{policy}'
     assert fields["RateLimit"] == f'"default";r={requests};t={window}'
     assert requests / window <= per_second
+
+
+async def test_a_quota_is_that_of_all_gateways_together(
+    database: Database, replica: Database, clock: Clock
+) -> None:
+    """All gateways together admit no more than the quota in each second."""
+    quota = Rate(10)
+    stores = [QuotaStore(each, clock) for each in (database, replica)]
+    taken = []
+    for _ in range(4):
+        waits = await asyncio.gather(*(stores[n % 2].take("shop", 5, quota) for n in range(6)))
+        taken.append(5 * waits.count(0.0))
+        assert all(wait <= 0.5 for wait in waits)
+        clock.seconds += 1
+
+    assert taken == [10, 10, 10, 10]
+
+
+async def test_the_requests_left_are_those_of_all_gateways(
+    database: Database, replica: Database, clock: Clock
+) -> None:
+    """The requests that are left are the same at every gateway."""
+    quota = Rate(10)
+    stores = [QuotaStore(each, clock) for each in (database, replica)]
+    assert await stores[0].left("shop", quota) == 10
+
+    await stores[0].take("shop", 3, quota)
+    await stores[1].take("shop", 3, quota)
+
+    assert [await each.left("shop", quota) for each in stores] == [4, 4]
+
+
+async def test_a_quota_is_a_clients_own(database: Database) -> None:
+    """A client beyond its quota gets the seconds to wait; other clients are unaffected."""
+    store = QuotaStore(database, Clock())
+    slow = Rate(0.01)
+
+    assert await store.take("shop", 1, slow) == 0.0
+    assert await store.take("shop", 1, slow) == 100.0
+    assert await store.take("bank", 1, slow) == 0.0
+
+
+async def test_an_unused_quota_is_not_saved_up(database: Database) -> None:
+    """An unused quota is not saved up beyond one second."""
+    clock, quota = Clock(), Rate(10)
+    store = QuotaStore(database, clock)
+    assert await store.take("shop", 5, quota) == 0.0
+    clock.seconds += 36_000
+
+    waits = [await store.take("shop", 5, quota) for _ in range(3)]
+
+    assert [wait == 0.0 for wait in waits] == [True, True, False]

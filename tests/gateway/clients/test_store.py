@@ -1,7 +1,7 @@
 """The stores of clients and quotas, in SQLite and in PostgreSQL."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_network
@@ -17,13 +17,13 @@ from services.gateway.clients.clients import (
     ClientSettings,
     KeyRecord,
 )
+from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
+from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.keys import ApiKey
-from services.gateway.clients.store import ClientStore, KeyAddition, NewKey, QuotaStore
-from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, clients
+from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
+from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, UtcDateTime, clients
 from shared.contracts.clients import Scope
 from shared.storage.database import Database, PostgresDatabase
-from shared.storage.rate import Rate
-from tests.clock import Clock
 from tests.databases import Opener
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -88,10 +88,34 @@ async def test_a_revocation_counts_at_once_for_every_replica(
     assert await theirs.client(KEY) is None
 
 
-async def test_an_unchanged_database_is_not_read_again(
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ("INSERT INTO client_keys (client, id, created_at) VALUES ('shop', 'k2', :at)", [1, 1]),
+        ("UPDATE clients SET expires_at = :at", [0, 0]),
+        ("DELETE FROM client_keys WHERE created_at <= :at", [0, 0]),
+        ("DELETE FROM clients WHERE created_at <= :at", [0, 0]),
+    ],
+)
+async def test_a_change_of_another_version_counts_at_once(
+    database: Database, replica: Database, change: str, seen: Sequence[int]
+) -> None:
+    """The memory holds no row that was changed since, though no store has changed it."""
+    store = ClientStore(database, lambda: NOW + YEAR)
+    await store.register(new(), {})
+    keys = KEY, ApiKey("shop", "k2")
+    assert [await store.client(each) for each in keys] == [SHOP, None]
+    at = sa.bindparam("at", NOW, UtcDateTime)
+    await replica.write(lambda c: c.execute(sa.text(change).bindparams(at)))
+
+    found = [await store.client(each) for each in keys]
+    assert [each is not None and each.expires_at is None for each in found] == [*map(bool, seen)]
+
+
+async def test_unchanged_clients_are_not_read_again(
     open_database: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The SQLite file is read once for all requests between two commits."""
+    """The SQLite file is read once between two changes of clients, whatever else is committed."""
     database = await open_database("gateway", MIGRATIONS)
     store = ClientStore(database)
     await store.register(new(), {})
@@ -104,13 +128,17 @@ async def test_an_unchanged_database_is_not_read_again(
         return await read(work)
 
     monkeypatch.setattr(database, "read_inline", counted)
-    for _ in range(5):
+    idempotency = IdempotencyKeyStore(database, YEAR.total_seconds())
+    for number in range(5):
         assert await store.client(KEY) == SHOP
         assert await store.client(ApiKey("bank", "k1")) is None
+        use = IdempotencyKey("shop", "/v1/messages", f"{number}")
+        await idempotency.first(use, b"", RequestStamp(f"{number}", NOW))
     await store.revoke("shop")
     assert [await store.client(KEY) for _ in range(5)] == [None] * 5
 
-    assert asked == (3 if database.version() is not None else 15)
+    is_file = database.glance("SELECT 1") is not None
+    assert asked == (3 if is_file else 15)
 
 
 async def test_a_key_read_after_a_change_is_not_older(database: Database) -> None:
@@ -325,58 +353,6 @@ async def test_an_older_day_changes_nothing(database: Database, replica: Databas
 
     assert found is not None
     assert found.keys[0].last_used_on == NOW.date()
-
-
-async def test_a_quota_is_that_of_all_gateways_together(
-    database: Database, replica: Database, clock: Clock
-) -> None:
-    """All gateways together admit no more than the quota in each second."""
-    quota = Rate(10)
-    stores = [QuotaStore(each, clock) for each in (database, replica)]
-    taken = []
-    for _ in range(4):
-        waits = await asyncio.gather(*(stores[n % 2].take("shop", 5, quota) for n in range(6)))
-        taken.append(5 * waits.count(0.0))
-        assert all(wait <= 0.5 for wait in waits)
-        clock.seconds += 1
-
-    assert taken == [10, 10, 10, 10]
-
-
-async def test_the_requests_left_are_those_of_all_gateways(
-    database: Database, replica: Database, clock: Clock
-) -> None:
-    """The requests that are left are the same at every gateway."""
-    quota = Rate(10)
-    stores = [QuotaStore(each, clock) for each in (database, replica)]
-    assert await stores[0].left("shop", quota) == 10
-
-    await stores[0].take("shop", 3, quota)
-    await stores[1].take("shop", 3, quota)
-
-    assert [await each.left("shop", quota) for each in stores] == [4, 4]
-
-
-async def test_a_quota_is_a_clients_own(database: Database) -> None:
-    """A client beyond its quota gets the seconds to wait; other clients are unaffected."""
-    store = QuotaStore(database, Clock())
-    slow = Rate(0.01)
-
-    assert await store.take("shop", 1, slow) == 0.0
-    assert await store.take("shop", 1, slow) == 100.0
-    assert await store.take("bank", 1, slow) == 0.0
-
-
-async def test_an_unused_quota_is_not_saved_up(database: Database) -> None:
-    """An unused quota is not saved up beyond one second."""
-    clock, quota = Clock(), Rate(10)
-    store = QuotaStore(database, clock)
-    assert await store.take("shop", 5, quota) == 0.0
-    clock.seconds += 36_000
-
-    waits = [await store.take("shop", 5, quota) for _ in range(3)]
-
-    assert [wait == 0.0 for wait in waits] == [True, True, False]
 
 
 async def test_a_removal_waits_until_it_is_announced(database: Database, replica: Database) -> None:
