@@ -4,25 +4,23 @@ import asyncio
 import sqlite3
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import urlencode
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from yarl import URL
 
-from shared.config.url import DATABASE_TLS, masked
+from shared.config.url import masked
 from shared.errors import DatabaseAway, Reject
 from shared.runtime.outage import Outage, described, is_refused_by_tls
 from shared.storage import dialect, sqlite, versions
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
+from shared.storage.postgres import PostgresDatabase, sqlstate
 
-POOL_SIZE = 5  # connections to PostgreSQL a service
 START_SECONDS = 30.0  # to wait for a server that is still starting
 RECONNECT_SECONDS = 1.0
 ASK_SECONDS = 10.0  # between two looks; a steady clock drifts by less than a millisecond
@@ -39,44 +37,6 @@ _ADVICE = {
 _VALUE_STATES = ("22", "21")
 
 T = TypeVar("T")
-
-
-class PostgresDatabase:
-    """The schema of one service on a PostgreSQL server."""
-
-    def __init__(self, url: str, service: str) -> None:
-        address, tls = _without_tls(sa.make_url(url))
-        self._writer = create_async_engine(
-            address,
-            hide_parameters=True,
-            pool_size=POOL_SIZE,
-            pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
-            connect_args={"server_settings": {"search_path": service}, **tls},
-        )
-        # The same pool.
-        self._reader = self._writer.execution_options(postgresql_readonly=True)
-
-    async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction of its own."""
-        return await _run(self._writer, work)
-
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction of its own that only reads."""
-        return await _run(self._reader, work)
-
-    async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` like any other that only reads."""
-        return await self.read(work)
-
-    async def empty_log(self) -> None:
-        """Return at once: the log of a server is its own."""
-
-    def glance(self, _query: str) -> None:
-        """Return None: a server would have to be asked."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._writer.dispose()
 
 
 class Database:
@@ -248,23 +208,6 @@ class DatabaseClock:
         return datetime.fromtimestamp(self._begin + self._steady(), UTC)
 
 
-def _without_tls(url: sa.URL) -> tuple[sa.URL, Mapping[str, str]]:
-    """Return an address without its parameters of TLS, and asyncpg's argument that has them.
-
-    It takes files of certificates in an address of libpq's alone, and reads them at each connect.
-    """
-    given = {name: str(url.query[name]) for name in DATABASE_TLS if name in url.query}
-    if mode := url.query.get("ssl"):
-        given["sslmode"] = str(mode)
-    dsn = f"postgresql://?{urlencode(given)}"
-    return url.difference_update_query((*given, "ssl")), {"dsn": dsn} if given else {}
-
-
-async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
-    async with engine.begin() as connection:
-        return await connection.run_sync(work)
-
-
 async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: float) -> None:
     """Run the first transaction, and repeat it while the server is away."""
     outage = Outage("the database", where, _URL_VARIABLE)
@@ -285,13 +228,8 @@ async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: 
 def _is_away(error: Exception) -> bool:
     """Return whether there is no server, or it accepts no logins for a moment."""
     if isinstance(error, sa.exc.DBAPIError):
-        return _sqlstate(error) in _AWAY_STATES
+        return sqlstate(error) in _AWAY_STATES
     return not is_refused_by_tls(error)
-
-
-def _sqlstate(error: Exception) -> str:
-    """Return the code that PostgreSQL, or its driver, gives an error; empty without one."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def _cause(error: Exception) -> Exception:
@@ -322,7 +260,7 @@ def as_handler_errors(tables: str) -> Iterator[None]:
 def _refuses_a_value(error: Exception) -> bool:
     """Return whether the database refuses a value, not the statement."""
     refused = isinstance(error, OverflowError | UnicodeError | sa.exc.DataError)
-    return refused or _sqlstate(error)[:2] in _VALUE_STATES
+    return refused or sqlstate(error)[:2] in _VALUE_STATES
 
 
 @contextmanager
@@ -337,7 +275,7 @@ def _as_oserror(service: str, where: str) -> Iterator[None]:
 
 def _advice(error: Exception, where: str) -> str:
     if isinstance(error, sa.exc.DBAPIError):
-        advice = _ADVICE.get(_sqlstate(error))
+        advice = _ADVICE.get(sqlstate(error))
         return f"; {advice}" if advice else ""
     if isinstance(error, sqlite3.Error):
         return ""

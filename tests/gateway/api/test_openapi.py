@@ -27,7 +27,8 @@ from shared.broker import Broker
 from shared.contracts import NewSuppression
 from shared.contracts.message import Question
 from shared.rabbitmq import Connection
-from shared.storage.database import Database, PostgresDatabase
+from shared.storage.database import Database
+from shared.storage.postgres import PostgresDatabase
 from tests.gateway.api_client import ApiClient, settings
 
 PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json", "/v1/feedback/{provider}"}

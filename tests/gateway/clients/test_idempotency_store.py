@@ -11,7 +11,8 @@ from ops import ports
 from services.gateway.clients.idempotency import Hold, IdempotencyKey, RequestStamp
 from services.gateway.clients.idempotency_store import PURGE_BATCH_SIZE, IdempotencyKeyStore
 from services.gateway.clients.tables import StoreUnavailable, idempotency_keys
-from shared.storage.database import Database, PostgresDatabase
+from shared.storage.database import Database
+from shared.storage.postgres import PostgresDatabase
 from tests.clock import Clock
 from tests.databases import has_log
 

@@ -23,7 +23,8 @@ from services.gateway.clients.keys import ApiKey
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
 from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, UtcDateTime, clients
 from shared.contracts.clients import Scope
-from shared.storage.database import Database, PostgresDatabase
+from shared.storage.database import Database
+from shared.storage.postgres import PostgresDatabase
 from tests.databases import Opener
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)

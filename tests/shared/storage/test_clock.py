@@ -6,7 +6,8 @@ import pytest
 
 from ops import ports
 from services.sender.service import MIGRATIONS
-from shared.storage.database import Database, DatabaseClock, PostgresDatabase
+from shared.storage.database import Database, DatabaseClock
+from shared.storage.postgres import PostgresDatabase
 from tests.clock import Clock, Watch
 from tests.databases import Opener
 
