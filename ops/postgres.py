@@ -8,6 +8,7 @@ import pwd
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -16,12 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import psutil
+
 from ops.process import PidFiles
 
 USER = "postrider"
 START_SECONDS = 30.0  # about 1 on an idle machine
 # A crash of the server alone takes nothing that was committed.
 CRASH_SAFE = ("-c", "fsync=off")
+# The primary of a standby: a commit is confirmed when the standby has it too.
+REPLICATED = (*CRASH_SAFE, "-c", "synchronous_standby_names=*")
 # Nothing survives a power cut with these, and nothing has to.
 FAST = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 
@@ -37,9 +42,10 @@ class PostgresAccount:
     port: int
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
-    def url(self, database: str = "postgres") -> str:
-        """Return SQLAlchemy's URL of a database."""
-        return f"postgresql+asyncpg://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = "postgres", *, standby: int | None = None) -> str:
+        """Return the URL of a database, also with the port of a standby, which is named first."""
+        hosts = ",".join(f"127.0.0.1:{each}" for each in (standby, self.port) if each is not None)
+        return f"postgresql+asyncpg://{USER}:{self.password}@{hosts}/{database}"
 
 
 @dataclass(frozen=True)
@@ -83,15 +89,10 @@ class PostgresServer:
 
     def start(self) -> None:
         """Create and start the server; return when it serves. Raises PostgresError."""
-        self._record.mkdir(parents=True, exist_ok=True)
-        # A home directory may be closed to the user who runs the server.
-        self._home = Path(tempfile.mkdtemp(prefix="postrider-postgres-"))
-        (self._record / "postgres-data").symlink_to(self._home)
+        self._make_home()
         password = self._home / "password"
         password.write_text(self.account.password)
-        if self._programs.user is not None:
-            for path in (self._home, password):
-                shutil.chown(path, self._programs.user)
+        self._own(password)
         self._run(
             "initdb",
             f"--pgdata={self._home / 'data'}",
@@ -104,16 +105,52 @@ class PostgresServer:
         )
         self._serve()
 
+    def follow(self, primary: PostgresAccount) -> None:
+        """Copy a running primary and start as its standby. Raises PostgresError."""
+        self._make_home()
+        self._run(
+            "pg_basebackup",
+            f"--dbname=host=127.0.0.1 port={primary.port} user={USER}",
+            f"--pgdata={self._home / 'data'}",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            "--no-sync",
+            PGPASSWORD=primary.password,
+        )
+        self._serve()
+
+    def promote(self) -> None:
+        """Make a standby the primary; return when it takes writes. Raises PostgresError."""
+        self._control("promote")
+
     def restart(self) -> None:
         """End the server at once, as a crash does, and start it again on the same data."""
         self._end()
         self._serve()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to each of its processes."""
+        server = psutil.Process(self._pids.running()["postgres"].pid)
+        for each in (server, *server.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                each.send_signal(number)
 
     def discard(self) -> None:
         """End the server at once and delete its data."""
         self._end()
         shutil.rmtree(self._home, ignore_errors=True)
         (self._record / "postgres-data").unlink(missing_ok=True)
+
+    def _make_home(self) -> None:
+        self._record.mkdir(parents=True, exist_ok=True)
+        # A home directory may be closed to the user who runs the server.
+        self._home = Path(tempfile.mkdtemp(prefix="postrider-postgres-"))
+        (self._record / "postgres-data").symlink_to(self._home)
+        self._own(self._home)
+
+    def _own(self, path: Path) -> None:
+        if self._programs.user is not None:
+            shutil.chown(path, self._programs.user)
 
     def _serve(self) -> None:
         options = ["-h", "127.0.0.1", "-p", str(self.account.port), "-k", "", *self._options]
@@ -140,13 +177,13 @@ class PostgresServer:
     def _control(self, action: str, *arguments: str) -> None:
         self._run("pg_ctl", action, f"--pgdata={self._home / 'data'}", "--wait", *arguments)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, **variables: str) -> None:
         """Run a program of PostgreSQL to its end. Raises PostgresError with its output."""
         user = self._programs.user
         done = subprocess.run(  # noqa: S603 - programs found on this machine, fixed arguments
             (self._programs.folder / program, *arguments),
             cwd=self._home,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            env={"PATH": os.defpath, "LANG": "C.UTF-8", **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

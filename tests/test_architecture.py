@@ -40,7 +40,7 @@ LIBRARIES = {
         "shared/storage/*",
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/versions.py"),
-    "asyncpg": ("shared/storage/database.py",),
+    "asyncpg": ("shared/storage/postgres.py",),
     "opentelemetry": ("shared/runtime/otel.py",),
     "dns": ("ops/dns/lookup.py", "ops/dkim.py"),
 }

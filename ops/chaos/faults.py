@@ -20,6 +20,7 @@ _PAUSE_SECONDS: Final = 6.0
 # Beyond three heartbeats and three seconds, after which a connection counts as lost.
 _SILENCE_SECONDS: Final = 40.0
 _PARTED_SECONDS: Final = 20.0
+_PROMOTED_SECONDS: Final = 3.0  # a program that watches the primary needs longer
 _NO_DISK: Final = "1000000GB"
 _SOME_DISK: Final = "200MB"
 _SOME_MEMORY: Final = "0.4"  # RabbitMQ's default
@@ -150,6 +151,14 @@ def _of_postgres() -> Iterator[StackFault]:
     yield fault("kill-postgres", "kill -9 of PostgreSQL, and its start", kill, restart)
     yield fault(
         "pause-postgres", "PostgreSQL is stopped for some seconds", stop, go, _PAUSE_SECONDS
+    )
+    yield StackFault(
+        "failover-postgres",
+        "kill -9 of PostgreSQL's primary, and its standby is promoted",
+        kill,
+        ScratchStack.promote_standby,
+        _PROMOTED_SECONDS,
+        StackKind.STANDBY,
     )
 
 

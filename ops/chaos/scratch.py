@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -20,7 +20,13 @@ from ops.chaos.cluster import Cluster, clustered
 from ops.chaos.flows import StackAddresses
 from ops.credentials import SecretFile
 from ops.node import RabbitNode, RabbitPrograms
-from ops.postgres import CRASH_SAFE, PostgresAccount, PostgresPrograms, PostgresServer
+from ops.postgres import (
+    CRASH_SAFE,
+    REPLICATED,
+    PostgresAccount,
+    PostgresPrograms,
+    PostgresServer,
+)
 from ops.process import PidFiles, ProcessRecord
 from ops.stack.child import ServiceLogs
 from ops.stack.settings import PORTS, SERVICES, StackSettings, certificate
@@ -40,6 +46,7 @@ class StackKind(StrEnum):
 
     PLAIN = "plain"  # one RabbitMQ, SQLite
     POSTGRES = "postgres"  # one RabbitMQ, PostgreSQL
+    STANDBY = "standby"  # one RabbitMQ, PostgreSQL with a standby
     CLUSTER = "cluster"  # three nodes of RabbitMQ, SQLite
 
 
@@ -54,6 +61,7 @@ class ScratchStack:
     run_dir: Path
     environ: Mapping[str, str]
     postgres: PostgresServer | None = None
+    standby: PostgresServer | None = None
     cluster: Cluster | None = None
 
     @property
@@ -128,12 +136,14 @@ class ScratchStack:
         await asyncio.to_thread(self.postgres.restart)
 
     def signal_postgres(self, number: signal.Signals) -> None:
-        """Send a signal to each process of PostgreSQL."""
-        found = PidFiles(self.run_dir.parent / "postgres" / "pids").running()["postgres"]
-        server = psutil.Process(found.pid)
-        for each in (server, *server.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                each.send_signal(number)
+        """Send a signal to each process of PostgreSQL, of the primary if there is a standby."""
+        assert self.postgres is not None  # noqa: S101 -- by the kind of the stack
+        self.postgres.send_signal(number)
+
+    async def promote_standby(self) -> None:
+        """Make the standby of PostgreSQL the primary, as an operator or a program for that does."""
+        assert self.standby is not None  # noqa: S101 -- by the kind of the stack
+        await asyncio.to_thread(self.standby.promote)
 
     @property
     def _broker(self) -> BrokerAddress:
@@ -154,11 +164,20 @@ async def opened(kind: StackKind, parent: Path) -> AsyncIterator[ScratchStack]:
         scratch = ScratchStack(home / "run", environ)
         match kind:
             case StackKind.POSTGRES:
-                postgres = _postgres(home / "postgres")
+                postgres = _postgres(home / "postgres", CRASH_SAFE)
                 stack.callback(postgres.discard)
                 await asyncio.to_thread(postgres.start)
                 environ["DATABASE_URL"] = postgres.account.url()
                 scratch = replace(scratch, postgres=postgres)
+            case StackKind.STANDBY:
+                postgres = _postgres(home / "postgres", REPLICATED)
+                standby = _postgres(home / "standby", CRASH_SAFE, postgres.account.password)
+                for each in (standby, postgres):
+                    stack.callback(each.discard)
+                await asyncio.to_thread(postgres.start)
+                await asyncio.to_thread(standby.follow, postgres.account)
+                environ["DATABASE_URL"] = postgres.account.url(standby=standby.account.port)
+                scratch = replace(scratch, postgres=postgres, standby=standby)
             case StackKind.CLUSTER:
                 if RabbitPrograms.find() is None:
                     raise SkippedError(_NO_NODE)
@@ -178,11 +197,13 @@ def _environ(run_dir: Path) -> dict[str, str]:
     return {**inherited, **dict(chosen), "RUN_DIR": str(run_dir)}
 
 
-def _postgres(record: Path) -> PostgresServer:
+def _postgres(record: Path, options: Sequence[str], password: str | None = None) -> PostgresServer:
     programs = PostgresPrograms.find()
     if programs is None:
         raise SkippedError("no PostgreSQL on this machine: apt install postgresql")
-    return PostgresServer(record, PostgresAccount(ports.unused(1)[0]), programs, CRASH_SAFE)
+    (port,) = ports.unused(1)
+    account = PostgresAccount(port, password) if password else PostgresAccount(port)
+    return PostgresServer(record, account, programs, options)
 
 
 @asynccontextmanager

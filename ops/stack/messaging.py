@@ -15,7 +15,7 @@ from ops.credentials import SecretFile
 from ops.process import PidFiles, Restarts, tethered
 from ops.stack.child import ServiceLogs
 from ops.stack.settings import SERVICES, StackError, StackSettings
-from shared.config.url import masked_brokers
+from shared.config.url import masked_hosts
 from shared.errors import Unavailable
 
 
@@ -37,7 +37,7 @@ async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
             await topology.declare(url)
     except Unavailable as error:
         reason = str(error.__cause__ or error) or "no answer"
-        where = masked_brokers(url)
+        where = masked_hosts(url)
         raise StackError(f"RabbitMQ at {where} (AMQP_URL) cannot be used: {reason}") from error
     yield BrokerUrls(url, settings.management_url, dict.fromkeys(SERVICES, url))
 

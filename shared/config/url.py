@@ -33,12 +33,12 @@ def check_broker(text: str) -> str:
 
     No message repeats the address, which may hold a password. The files that it names are read.
     """
-    return _checked(text, ("amqp", "amqps"), _broker_mistakes, _each_host(text))
+    return _checked(text, ("amqp", "amqps"), _broker_mistakes, each_host(text))
 
 
 def check_database(text: str) -> str:
     """Return the address of a database as it is. Raise ValueError as `check_broker` does."""
-    return _checked(text, (DRIVER,), _database_mistakes)
+    return _checked(text, (DRIVER,), _database_mistakes, each_host(text))
 
 
 def check_http(text: str) -> str:
@@ -85,11 +85,11 @@ def _no_password() -> str:
 
 def brokers(text: str) -> list[URL]:
     """Return the address of each node of a cluster, whose hosts are separated by commas."""
-    return [URL(each) for each in _each_host(text)]
+    return [URL(each) for each in each_host(text)]
 
 
-def _each_host(text: str) -> list[str]:
-    """Return the addresses, one for each host; all but host and port is the same."""
+def each_host(text: str) -> list[str]:
+    """Return an address for each host, which commas separate; all but host and port is the same."""
     scheme, separator, rest = text.partition("://")
     place = re.split("[/?#]", rest, maxsplit=1)[0]
     account, at, hosts = place.rpartition("@")
@@ -97,9 +97,9 @@ def _each_host(text: str) -> list[str]:
     return [f"{begin}{host}{end}" for host in hosts.split(",")]
 
 
-def masked_brokers(text: str) -> str:
-    """Return the address of one broker or several for a log or an error, see `masked`."""
-    return ", ".join(map(masked, brokers(text)))
+def masked_hosts(text: str) -> str:
+    """Return the address of one server or several for a log or an error, see `masked`."""
+    return ", ".join(masked(URL(each)) for each in each_host(text))
 
 
 def masked(url: URL) -> str:

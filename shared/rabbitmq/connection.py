@@ -17,7 +17,7 @@ from aiormq.channel import Channel as LibraryChannel
 from aiormq.exceptions import InvalidFrameError
 from yarl import URL
 
-from shared.config.url import brokers, masked, masked_brokers, tls
+from shared.config.url import brokers, masked, masked_hosts, tls
 from shared.errors import Unavailable
 from shared.rabbitmq import frames
 from shared.rabbitmq.channel import Channel, Socket
@@ -249,7 +249,7 @@ async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queu
     Raises Unavailable, also when one is there with other arguments: those can never be changed.
     """
     async with Connection.open(brokers(url), "declare", 0) as connection:
-        with translated(masked_brokers(url)):
+        with translated(masked_hosts(url)):
             async with asyncio.timeout(DECLARE_SECONDS):
                 library = await connection.library()
                 async with library.channel() as channel:

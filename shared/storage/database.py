@@ -12,21 +12,18 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import sqlalchemy as sa
-from yarl import URL
 
-from shared.config.url import masked
+from shared.config.url import masked_hosts
 from shared.errors import DatabaseAway, Reject
-from shared.runtime.outage import Outage, described, is_refused_by_tls
+from shared.runtime.outage import Outage, described
 from shared.storage import dialect, sqlite, versions
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
-from shared.storage.postgres import PostgresDatabase, sqlstate
+from shared.storage.postgres import PostgresDatabase, is_away, sqlstate
 
 START_SECONDS = 30.0  # to wait for a server that is still starting
 RECONNECT_SECONDS = 1.0
 ASK_SECONDS = 10.0  # between two looks; a steady clock drifts by less than a millisecond
 _URL_VARIABLE = "DATABASE_URL"
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
-_AWAY_STATES = frozenset({"57P03", "53300"})
 _ADVICE = {
     "28P01": f"check user and password in {_URL_VARIABLE}",
     "28000": f"check the user in {_URL_VARIABLE}, and pg_hba.conf of the server",
@@ -68,7 +65,7 @@ class Database:
         OSError if the tables cannot be reached. Transactions under way are finished at the end.
         """
         file = data_dir / f"{service}.sqlite"
-        where = str(file) if url is None else masked(URL(url))
+        where = str(file) if url is None else masked_hosts(url)
         with _as_oserror(service, where):
             transactions = (
                 sqlite.SqliteDatabase(file, cache)
@@ -217,19 +214,12 @@ async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: 
         try:
             await work()
         except (OSError, sa.exc.DBAPIError) as error:
-            if not _is_away(error) or loop.time() >= give_up:
+            if not is_away(error) or loop.time() >= give_up:
                 raise
             outage.log(_cause(error))
             await asyncio.sleep(RECONNECT_SECONDS)
         else:
             return
-
-
-def _is_away(error: Exception) -> bool:
-    """Return whether there is no server, or it accepts no logins for a moment."""
-    if isinstance(error, sa.exc.DBAPIError):
-        return sqlstate(error) in _AWAY_STATES
-    return not is_refused_by_tls(error)
 
 
 def _cause(error: Exception) -> Exception:

@@ -1,31 +1,45 @@
-"""A PostgreSQL server: a pool of connections, and a schema for each service."""
+"""A PostgreSQL server, or a primary and its standbys: connections, and a schema a service."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from shared.config.url import DATABASE_TLS
+from shared.config.url import DATABASE_TLS, each_host
+from shared.runtime.outage import is_refused_by_tls
 
 POOL_SIZE = 5  # connections to PostgreSQL a service
+# Of several servers one may be lost with its machine, and nothing refuses a connection to it.
+CONNECT_SECONDS = 5.0
+_READ_ONLY = "25006"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
+_AWAY_STATES = frozenset({"57P03", "53300", _READ_ONLY})
 
 T = TypeVar("T")
 
 
 class PostgresDatabase:
-    """The schema of one service on a PostgreSQL server."""
+    """The schema of one service on a PostgreSQL server, or on the primary of several."""
 
     def __init__(self, url: str, service: str) -> None:
-        address, tls = _without_tls(sa.make_url(url))
+        servers = [sa.make_url(each) for each in each_host(url)]
+        address, tls = _without_tls(servers[0])
+        connect = PrimaryConnector(servers).connect
         self._writer = create_async_engine(
             address,
             hide_parameters=True,
             pool_size=POOL_SIZE,
             pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
-            connect_args={"server_settings": {"search_path": service}, **tls},
+            connect_args={
+                "server_settings": {"search_path": service},
+                "async_creator_fn": connect,
+                **tls,
+            },
         )
+        sa.event.listen(self._writer.sync_engine, "handle_error", _leave_a_demoted_server)
         # The same pool.
         self._reader = self._writer.execution_options(postgresql_readonly=True)
 
@@ -52,9 +66,53 @@ class PostgresDatabase:
         await self._writer.dispose()
 
 
-def sqlstate(error: Exception) -> str:
+class PrimaryConnector:
+    """Connects to the server that takes writes, of one or several; first to the one used last."""
+
+    def __init__(self, servers: Sequence[sa.URL]) -> None:
+        self._places: list[Mapping[str, Any]] = [
+            {"host": each.host, "port": each.port, "timeout": CONNECT_SECONDS} for each in servers
+        ]
+        if len(servers) == 1:  # its address also has what is no host: the folder of a socket file
+            self._places = [{}]
+
+    async def connect(self, **arguments: Any) -> Any:  # noqa: ANN401 -- as asyncpg has it
+        """Return a connection of asyncpg's.
+
+        Raises OSError if no server is there that takes writes, and PostgresError if one refuses.
+        """
+        errors: list[Exception] = []
+        for place in tuple(self._places):
+            try:
+                connection = await asyncpg.connect(
+                    **{**arguments, **place}, target_session_attrs="read-write"
+                )
+            except asyncpg.TargetServerAttributeNotMatched:
+                errors.append(ConnectionError("it takes no writes: a standby, or demoted"))
+            except (OSError, asyncpg.PostgresError) as error:
+                errors.append(error)
+            else:
+                self._places.sort(key=lambda each: each is not place)
+                return connection
+        raise min(errors, key=is_away)
+
+
+def is_away(error: Exception) -> bool:
+    """Return whether there is no server, or it accepts no logins for a moment."""
+    if isinstance(error, OSError):
+        return not is_refused_by_tls(error)
+    return sqlstate(error) in _AWAY_STATES
+
+
+def sqlstate(error: BaseException | None) -> str:
     """Return the code that PostgreSQL, or its driver, gives an error; empty without one."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+
+
+def _leave_a_demoted_server(context: sa.ExceptionContext) -> None:
+    """Drop all connections when a server takes no writes any more: another one may be primary."""
+    if sqlstate(context.original_exception) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 def _without_tls(url: sa.URL) -> tuple[sa.URL, Mapping[str, str]]:

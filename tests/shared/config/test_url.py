@@ -90,7 +90,7 @@ def test_an_address_names_each_node_of_a_cluster() -> None:
         "amqps://ann:s,3cret@b:5673/v?cafile=x",
         "amqps://ann:s,3cret@[::1]:1/v?cafile=x",
     ]
-    assert url.masked_brokers("amqp://ann:s3cret@a,b/") == "amqp://ann:***@a/, amqp://ann:***@b/"
+    assert url.masked_hosts("amqp://ann:s3cret@a,b/") == "amqp://ann:***@a/, amqp://ann:***@b/"
 
 
 def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
@@ -138,6 +138,7 @@ def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
         "postgresql+asyncpg://u:p@db/postrider?sslmode=verify-full",
         "postgresql+asyncpg://u:p@/postrider?host=/run/postgresql",
         "postgresql+asyncpg:///postrider",
+        "postgresql+asyncpg://u:p,w@a.example,b.example:5433,[2001:db8::1]/postrider",
         "postgresql+asyncpg://db/postrider?prepared_statement_cache_size=0",
     ],
 )
@@ -153,6 +154,7 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
         ("postgresql://u:hunter2@db/x", "must begin with postgresql+asyncpg://"),
         ("postgresql+asyncpg://db", NO_DATABASE),
         ("postgresql+asyncpg://u:hunter2@db:x/y", f"{UNREADABLE}{ESCAPED}"),
+        ("postgresql+asyncpg://u:hunter2@a,,b/y", "must name a host"),
         ("postgresql+asyncpg://db/x?sslmode=1", f"sslmode{SSL.removeprefix('ssl')}"),
         (
             "postgresql+asyncpg://db/x?cafile=1",
