@@ -28,14 +28,19 @@ _GAPS = {"..": 3, "...": 8}
 
 _MAILBOX = r"[^\s<>()\"',;:\[\]=]+@[^\s<>()\"',;:\[\]]+"
 _ADDRESS = re.compile(_MAILBOX + r"|<[^<>\s/]*>")
+# What stands before the first word of a reply.
+_BEGINNING = r"^((?:[245]\.\d{{1,3}}\.\d{{1,3}}\s+)?[<\[(\"']*){0}"
 _LOCAL = r"^((?:[245]\.\d{{1,3}}\.\d{{1,3}}\s+)?){0}(?=[\s:,]|$)|(?<=[\"'`]){0}(?=[\"'`])"
-# Chinese, Japanese and Korean have no blanks between words: there a sign is a word. NFKD splits
-# Korean signs.
-_SIGN = re.compile(r"([\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff])")
+# Chinese and Japanese have no blanks between words, and Korean has particles behind them: there a
+# sign is a word.
+_SIGNS = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_SIGN = re.compile(rf"([{_SIGNS}])")
+_BESIDE_SIGN = re.compile(rf"(?<=[{_SIGNS}])(?=[^\s|?])|(?<=[^\s|])(?=[{_SIGNS}])")
 _MARKS = re.compile(r"[\u0300-\u036f]")
 # Written as one word or as two; `doesn't` is one.
 _COMPOUND = re.compile(
-    r"\b(e(?=[ -]mail)|mail(?=[ -]box)|over(?=[ -]quota)|look(?=[ -]up\b)|time(?=[ -]out\b)"
+    r"\b(e(?=[ -]mail)|mail(?=[ -](?:box|drop))|local(?=[ -]part)|screen(?=[ -]name)"
+    r"|over(?=[ -]quota)|look(?=[ -]up\b)|time(?=[ -]out\b)"
     r"|(?:black|block|white|grey|gray|allow|deny|safe)(?=[ -]list))[ -]"
 )
 _NOT = re.compile(r"n['\u2019`\u00b4]t\b")
@@ -50,9 +55,12 @@ def words_of(text: str, recipient: str = "") -> list[str]:
     """Return the words of a reply in lower case, without accents and without mail addresses.
 
     An address, above all the recipient's own, may contain any word and means nothing. Its part
-    before the @ alone, quoted or as the first word, is the word `recipient`.
+    before the @ alone, quoted or as the first word, is the word `recipient`. Where a reply begins
+    with the recipient's address, that is the word `rcptto`.
     """
     if recipient:
+        whole = _BEGINNING.format(re.escape(recipient))
+        text = re.sub(whole, r"\g<1> rcptto ", text, count=1, flags=re.IGNORECASE)
         text = re.sub(re.escape(recipient), " ", text, flags=re.IGNORECASE)
         local = re.escape(recipient.rpartition("@")[0])
         if local:
@@ -61,10 +69,15 @@ def words_of(text: str, recipient: str = "") -> list[str]:
         text = _ADDRESS.sub(" ", text)
     text = text.casefold()
     if not text.isascii():
-        text = _SIGN.sub(r" \1 ", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
+        text = _SIGN.sub(r" \1 ", _without_marks(text))
     if "_" in text:
         text = _JOINED.sub(lambda joined: joined[0].replace("_", " "), text)
     return _WORD.findall(_COMPOUND.sub(r"\1", _NOT.sub("nt", text)))
+
+
+def _without_marks(text: str) -> str:
+    """Return a text without accents; NFC joins the parts of Korean and Japanese signs again."""
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +120,8 @@ def read_phrase(text: str, sets: Mapping[str, Sequence[str]]) -> Phrase:
 
 
 def _pieces(text: str) -> Iterable[str]:
-    """Return the words of a phrase in the form of `words_of`: 存在 is two of them."""
-    text = unicodedata.normalize("NFKD", text.casefold())
-    return _SIGN.sub(r" \1 ", _MARKS.sub("", text)).split()
+    """Return the words of a phrase in the form of `words_of`: 存在 is two of them, 无|無 one."""
+    return _BESIDE_SIGN.sub(" ", _without_marks(text.casefold())).split()
 
 
 def matches_at(phrase: Phrase, words: Sequence[str], at: int) -> bool:
@@ -247,7 +259,7 @@ def load_rules() -> RuleSet:
     """Load the rules of this folder."""
     folder = files(__package__).joinpath("rules")
     head = tomllib.loads(folder.joinpath("set.toml").read_text(encoding="utf-8"))
-    sets = {name: text.split() for name, text in head["words"].items()}
+    sets = {name: list(_pieces(text)) for name, text in head["words"].items()}
     return RuleSet(
         head["version"],
         (
@@ -263,7 +275,8 @@ _RULES = load_rules()  # now: at the first refusal it would block all mails for 
 _ENHANCED = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?=[\s:;,]|$)", re.ASCII)
 # A server names the address that a reply is about before it says why.
 _SUBJECT = re.compile(rf"(?:[245]\.\d{{1,3}}\.\d{{1,3}}\s+)?[<\[\"']*({_MAILBOX})", re.ASCII)
-_PERMANENT = "5"  # a reply in a report without its code was final
+_PERMANENT = "550"  # a reply in a report without its code was final, and this is the usual code
+_TEMPORARY = "4"
 
 
 class Classification(NamedTuple):
@@ -289,7 +302,8 @@ def classify(  # noqa: PLR0913 -- a reply has as many properties
     code of another class than the code's is ignored (RFC 2034 4).
     """
     kind, detail = _parts_of(code, enhanced or text)
-    reply = ReplyContext(stage or Stage.RCPT, str(code or kind or _PERMANENT), detail, host.lower())
+    written = str(code or (kind if kind == _TEMPORARY else _PERMANENT))
+    reply = ReplyContext(stage or Stage.RCPT, written, detail, host.lower())
     found = _RULES.first(reply, words_of(text, recipient))
     meant = found.reply_class
     if meant is ReplyClass.MAILBOX_UNKNOWN and _is_about_another(text, recipient):

@@ -197,6 +197,19 @@ def test_the_subject(text: str, unknown: bool) -> None:  # noqa: FBT001 -- a tab
         "Отправитель не найден",
         "域名无效",
         "密码不正确",
+        "Commande inconnue",
+        "Domein bestaat niet",
+        "Сервер не найден",
+        "Aucun destinataire indiqué",
+        "无效的命令",
+        "地址格式错误",
+        "送信元アドレスが見つかりません",
+        "메일을 보낼 수 없습니다",
+        "Boundary not found",
+        "You are not known here",
+        "Your user name is unknown",
+        "user not in database of authorised senders",
+        "The recipient does not know the sender",
     ],
 )
 def test_another_matter(text: str) -> None:
@@ -218,6 +231,21 @@ def test_another_matter(text: str) -> None:
         "Impossibile trovare l'indirizzo",
         "Adressen hittades inte",
         "無此使用者",
+        "收件人邮箱地址有误",
+        "没有找到该用户",
+        "無効な宛先",
+        "アドレスは登録されていません",
+        "사용자를 찾을 수 없습니다",
+        "Böyle bir kullanici yok",
+        "Nincs ilyen felhasználó",
+        "Không tìm thấy địa chỉ",
+        "المستخدم غير موجود",
+        "Недействительный получатель",
+        "Pas d'utilisateur de ce nom",
+        "anna@x.example is invalid",
+        "The user you are trying to reach isn't here",
+        "This address is not associated with an account",
+        "Recipient failed verification",
     ],
 )
 def test_an_unknown_mailbox(text: str) -> None:
@@ -232,11 +260,15 @@ def test_underscores() -> None:
 
 
 def test_the_part_before_the_at() -> None:
-    """It is the recipient if it is quoted or comes first; elsewhere it may be any word."""
+    """It is the recipient if it is quoted or comes first; elsewhere it may be any word.
+
+    The whole address is a word of its own where it comes first.
+    """
     anna = "anna@x.example"
 
     assert words_of("5.1.1 Anna: no", anna) == ["recipient", "no"]
     assert words_of('no "anna" here', anna) == ["no", "recipient", "here"]
+    assert words_of("5.1.1 <Anna@x.example>: no", anna) == ["rcptto", "no"]
     assert words_of("hannah anna no", anna) == ["hannah", "anna", "no"]
     assert words_of("no @x.example", "@x.example") == ["no"]
 
@@ -261,6 +293,8 @@ def test_a_recipient_that_is_no_address() -> None:
         (550, "5.2.1", "User unknown", ReplyClass.MAILBOX_DISABLED),
         (550, "5.2.2", "User unknown", ReplyClass.MAILBOX_FULL),
         (0, None, "5.1.1", UNKNOWN),
+        (0, None, "does not exist", UNKNOWN),
+        (0, None, "4.2.1 does not exist", ReplyClass.TEMPORARY),
     ],
 )
 def test_enhanced_codes(code: int, enhanced: str | None, text: str, found: ReplyClass) -> None:
