@@ -25,6 +25,7 @@ ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.ListClients: (contracts.ClientsListed,),
     contracts.DescribeClient: (contracts.ClientAnswered,),
     contracts.RegisterClient: (contracts.ClientAnswered,),
+    contracts.ChangeClient: (contracts.ClientAnswered,),
     contracts.RevokeClient: (contracts.ClientAnswered,),
     contracts.AddClientKey: (contracts.ClientAnswered,),
     contracts.RevokeClientKey: (contracts.ClientAnswered,),

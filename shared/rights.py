@@ -86,7 +86,7 @@ def _console() -> User:
         r"|suppression\.(describe|list|add|remove)|domain\.(describe|list|count)"
         r"|content\.(describe|list|render|resume)|run\.(list|repeat)"
         r"|subscription\.(describe|list|end)"
-        r"|client\.(describe|list|register|revoke|add_key|revoke_key)|relay\.describe"
+        r"|client\.(describe|list|register|change|revoke|add_key|revoke_key)|relay\.describe"
         r"|webhook\.(change|describe|list|test|replay|deliveries|tries))$"
     )
     origins = rf"^({_SENDING_QUEUES}|{_alternatives(_WORK_QUEUES)})$"

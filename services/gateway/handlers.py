@@ -1,30 +1,32 @@
 """The handlers of the gateway: questions of other services about clients, and their removals."""
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 
 from services.gateway.clients.clients import (
+    AllowedSenders,
     Client,
     ClientSettings,
     RegisteredClient,
-    check_network,
-    check_sender,
 )
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.keys import ApiKey, ApiKeys, InvalidApiKey
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
+from shared.client_address import parse_network
 from shared.contracts import (
     AddClientKey,
     AuthenticateClient,
     AuthenticatedClient,
+    ChangeClient,
     ClientAnswered,
     ClientAuthenticated,
     ClientKeyRecord,
     ClientRecord,
     ClientResult,
+    ClientRights,
     ClientsListed,
     Contract,
     DescribeClient,
@@ -33,8 +35,10 @@ from shared.contracts import (
     RevokeClient,
     RevokeClientKey,
 )
-from shared.contracts.clients import CLIENT_ID_PATTERN, Scope
+from shared.contracts.clients import Scope
 from shared.errors import Unavailable
+
+T = TypeVar("T")
 
 logger = structlog.get_logger(__name__)
 
@@ -91,7 +95,7 @@ class RemovalAnnouncer:
 
 @dataclass(frozen=True, slots=True)
 class OperatorHandlers:
-    """Registers, shows and revokes clients and their keys, as the administrator does by HTTP.
+    """Registers, shows, changes and revokes clients and keys, as the administrator does by HTTP.
 
     Raises StoreUnavailable, and the asker gets no answer. Only operators may ask: see
     `OperatorQuestion`.
@@ -115,13 +119,18 @@ class OperatorHandlers:
 
     async def on_register(self, question: RegisterClient) -> Sequence[Contract]:
         """Register a client. Asked again, it exists, and its key is shown no more."""
-        settings = _settings(question)
-        if settings is None:
-            return [ClientAnswered(id=question.id, result=ClientResult.INVALID)]
         new = self._new_key(question.client_id)
-        if not await self.store.register(new, settings):
+        if not await self.store.register(new, _settings(question.rights)):
             return [ClientAnswered(id=question.id, result=ClientResult.EXISTS)]
         return [await self._answer(question.id, ClientResult.CREATED, question.client_id, new)]
+
+    async def on_change(self, question: ChangeClient) -> Sequence[Contract]:
+        """Change a client, if nobody else did meanwhile. Run twice, it is already as wanted."""
+        name, rights = question.client_id, question.rights
+        known = _client(name, question.seen), _client(name, rights)
+        is_changed = await self.store.change(name, _settings(rights), known)
+        result = ClientResult.CHANGED if is_changed else ClientResult.OUTDATED
+        return [await self._answer(question.id, result, name)]
 
     async def on_revoke(self, question: RevokeClient) -> Sequence[Contract]:
         """Revoke a client and its keys. Safe to run twice: the second time there is none."""
@@ -166,22 +175,28 @@ class OperatorHandlers:
         return NewKey(ApiKey(client, stamp.id), stamp.at, stamp.at + self.keys.lifetime)
 
 
-def _settings(question: RegisterClient) -> ClientSettings | None:
-    """Return the settings of a new client in their canonical form, None if one is not valid."""
-    if not re.fullmatch(CLIENT_ID_PATTERN, question.client_id) or question.networks == ():
-        return None
-    try:
-        return ClientSettings(
-            senders=_all(check_sender, question.senders),
-            scopes=None if question.scopes is None else list[Scope](question.scopes),
-            networks=_all(check_network, question.networks),
-        )
-    except ValueError:
-        return None
+def _settings(rights: ClientRights) -> ClientSettings:
+    return ClientSettings(
+        senders=_listed(rights.senders),
+        scopes=_listed(rights.scopes),
+        networks=_listed(rights.networks),
+        expires_at=rights.expires_at,
+    )
 
 
-def _all(check: Callable[[str], str], texts: Sequence[str] | None) -> list[str] | None:
-    return None if texts is None else [*map(check, texts)]
+def _listed(values: Sequence[T] | None) -> list[T] | None:
+    return None if values is None else [*values]
+
+
+def _client(name: str, rights: ClientRights) -> Client:
+    """Return the client that has these rights."""
+    return Client(
+        name,
+        AllowedSenders(_listed(rights.senders)),
+        frozenset(Scope if rights.scopes is None else rights.scopes),
+        None if rights.networks is None else [*map(parse_network, rights.networks)],
+        rights.expires_at,
+    )
 
 
 def _record(registered: RegisteredClient) -> ClientRecord:

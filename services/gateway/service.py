@@ -56,6 +56,7 @@ from shared.consumer import Subscription
 from shared.contracts import (
     AddClientKey,
     AuthenticateClient,
+    ChangeClient,
     DescribeClient,
     ListClients,
     RegisterClient,
@@ -232,6 +233,7 @@ def _questions(keys: ClientHandlers, operators: OperatorHandlers) -> Subscriptio
             ListClients: operators.on_list,
             DescribeClient: operators.on_describe,
             RegisterClient: operators.on_register,
+            ChangeClient: operators.on_change,
             RevokeClient: operators.on_revoke,
             AddClientKey: operators.on_add_key,
             RevokeClientKey: operators.on_revoke_key,

@@ -5,11 +5,13 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from shared import client_address
 from shared.contracts import address
 from shared.contracts.fields import (
     MAX_IP_CHARS,
+    NOT_EMPTY,
     Id,
     Moment,
     OptionalMoment,
@@ -24,6 +26,10 @@ MAX_SENDERS = 100  # of a client
 MAX_KEY_CHARS = 2000  # a key has some 300
 MAX_SCOPES = 100
 MAX_NETWORKS = 100  # of a client
+MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
+SENDER_FORM = "@"  # as far as JSON Schema can express it
+MAX_NETWORK_CHARS = 50  # of the longest form of IPv6 (RFC 4291 2.2) with its prefix length
+NETWORK_FORM = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"  # as far as JSON Schema can express it
 MAX_LISTED_CLIENTS = 100  # of a page
 MAX_CLIENT_KEYS = 10  # that are shown of a client; it has two at most
 MAX_CLIENTS_BYTES = 16 * 1024 * 1024  # of a page: senders and networks take 80 kB a client
@@ -39,6 +45,35 @@ class Scope(StrEnum):
     READ = "read"
     SUPPRESS = "suppress"
     WEBHOOKS = "webhooks"
+
+
+def check_sender(text: str) -> str:
+    """Return the canonical form of an address, or of a domain with its `@`. Raises ValueError."""
+    if text.startswith("@"):
+        return f"@{address.check_domain(text[1:])}"
+    return address.check_address(text)
+
+
+def check_network(text: str) -> str:
+    """Return the canonical form of a network, such as 192.0.2.0/24. Raises ValueError."""
+    return str(client_address.parse_network(text))
+
+
+Sender = Annotated[
+    str,
+    StringConstraints(max_length=MAX_SENDER_CHARS),
+    AfterValidator(check_sender),
+    Field(json_schema_extra={"minLength": 4, "pattern": SENDER_FORM}),
+]
+NetworkText = Annotated[
+    str,
+    StringConstraints(max_length=MAX_NETWORK_CHARS),
+    AfterValidator(check_network),
+    Field(json_schema_extra={"pattern": NETWORK_FORM}),
+]
+ClientId = Annotated[
+    str, StringConstraints(pattern=CLIENT_ID_PATTERN, max_length=MAX_CLIENT_ID_CHARS)
+]
 
 
 def allows_sender(senders: Collection[str] | None, mailbox: str | None) -> bool:
@@ -128,16 +163,34 @@ class ClientRecord(BaseModel):
     client_keys: tuple[ClientKeyRecord, ...] = Field((), max_length=MAX_CLIENT_KEYS)
 
 
+class ClientRights(BaseModel):
+    """What a client may do, from where and until when."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    senders: Annotated[tuple[Sender, ...], Field(max_length=MAX_SENDERS)] | None = Field(
+        None, description="From addresses and domains; any if absent"
+    )
+    scopes: Annotated[tuple[Scope, ...], Field(max_length=len(Scope))] | None = Field(
+        None, description="All if absent"
+    )
+    networks: (
+        Annotated[tuple[NetworkText, ...], Field(max_length=MAX_NETWORKS), NOT_EMPTY] | None
+    ) = Field(None, description="Where its keys are valid; anywhere if absent")
+    expires_at: Moment | None = Field(None, description="When its keys end; never if absent")
+
+
 class ClientResult(StrEnum):
     """The result of a question about a client."""
 
     FOUND = "found"
     CREATED = "created"
+    CHANGED = "changed"
     REVOKED = "revoked"
     EXISTS = "exists"  # already, so that nothing was created
     UNKNOWN = "unknown"  # the client, or the key of it
     TOO_MANY_KEYS = "too_many_keys"
-    INVALID = "invalid"  # no client can have such an id, sender or network
+    OUTDATED = "outdated"  # it was changed since the asker saw it, so that nothing was changed
 
 
 class ListClients(OperatorQuestion):
@@ -173,16 +226,19 @@ class RegisterClient(OperatorQuestion):
     keys = ("client.register",)
     max_bytes = MAX_CLIENT_BYTES
 
+    client_id: ClientId
+    rights: ClientRights = ClientRights()
+
+
+class ChangeClient(OperatorQuestion):
+    """Asks for the rights of a client to be changed, if they still are as the operator saw them."""
+
+    keys = ("client.change",)
+    max_bytes = MAX_CLIENT_BYTES
+
     client_id: Id
-    senders: tuple[ShortText, ...] | None = Field(
-        None, max_length=MAX_SENDERS, description="From addresses and domains; any if absent"
-    )
-    scopes: tuple[Scope, ...] | None = Field(
-        None, max_length=len(Scope), description="What it may do; all if absent"
-    )
-    networks: tuple[ShortText, ...] | None = Field(
-        None, max_length=MAX_NETWORKS, description="Where its keys are valid; anywhere if absent"
-    )
+    rights: ClientRights
+    seen: ClientRights
 
 
 class RevokeClient(OperatorQuestion):

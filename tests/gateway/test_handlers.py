@@ -4,6 +4,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from pydantic import ValidationError
 
 from services.gateway.clients.keys import ApiKey
 from services.gateway.clients.store import ClientStore, NewKey, utc_now
@@ -15,10 +16,12 @@ from shared.contracts import (
     AddClientKey,
     AuthenticateClient,
     AuthenticatedClient,
+    ChangeClient,
     ClientAnswered,
     ClientAuthenticated,
     ClientRemoved,
     ClientResult,
+    ClientRights,
     ClientsListed,
     Contract,
     DescribeClient,
@@ -29,6 +32,7 @@ from shared.contracts import (
     RevokeClientKey,
     decode,
 )
+from shared.contracts.clients import Scope
 from shared.errors import Unavailable
 from tests.databases import Opener
 from tests.gateway.api_client import ApiClient
@@ -152,9 +156,11 @@ async def test_an_operator_registers_a_client_whose_key_works(vhost: str, api: A
         {
             "id": "q-1",
             "client_id": "bakery",
-            "senders": ["@Bakery.Example"],
-            "scopes": ["read"],
-            "networks": ["127.0.0.1"],
+            "rights": {
+                "senders": ["@Bakery.Example"],
+                "scopes": ["read"],
+                "networks": ["127.0.0.1"],
+            },
         }
     )
     made, again = await answered(vhost, question), await answered(vhost, question)
@@ -174,19 +180,39 @@ async def test_an_operator_registers_a_client_whose_key_works(vhost: str, api: A
     "fields",
     [
         {"client_id": "Bakery"},
-        {"senders": ["bakery"]},
-        {"networks": ["here"]},
-        {"networks": []},
+        {"rights": {"senders": ["bakery"]}},
+        {"rights": {"networks": ["here"]}},
+        {"rights": {"networks": []}},
     ],
 )
-async def test_no_client_is_registered_with_what_none_can_have(
-    vhost: str, api: ApiClient, fields: dict[str, object]
-) -> None:
+def test_no_client_is_registered_with_what_none_can_have(fields: dict[str, object]) -> None:
     """The rules are those of the HTTP API."""
-    question = RegisterClient.model_validate({"id": "q-1", "client_id": "bakery", **fields})
+    with pytest.raises(ValidationError):
+        RegisterClient.model_validate({"id": "q-1", "client_id": "bakery", **fields})
 
-    assert (await answered(vhost, question)).result is ClientResult.INVALID
-    assert (await api.admin.call("GET", "/v1/clients/bakery")).status == 404
+
+async def test_an_operator_changes_what_nobody_else_has_changed_meanwhile(
+    vhost: str, api: ApiClient
+) -> None:
+    """Of two operators who saw the same client the first changes it, also if asked again."""
+    until = utc_now() + timedelta(days=1)
+    seen = ClientRights(scopes=tuple(Scope))  # as a client of all scopes is shown
+    first = ClientRights(senders=("@shop.example",), scopes=(Scope.READ,), expires_at=until)
+    asked = [
+        ChangeClient(id="q-1", client_id="shop", rights=first, seen=seen),
+        ChangeClient(id="q-2", client_id="shop", rights=first, seen=seen),
+        ChangeClient(id="q-3", client_id="shop", rights=ClientRights(), seen=seen),
+        ChangeClient(id="q-4", client_id="nobody", rights=first, seen=seen),
+    ]
+    changed, again, late, unknown = [await answered(vhost, each) for each in asked]
+
+    assert [changed.result, again.result] == [ClientResult.CHANGED] * 2
+    assert [late.result, unknown.result] == [ClientResult.OUTDATED, ClientResult.UNKNOWN]
+    assert changed.client is not None
+    assert changed.client == again.client == late.client
+    assert (changed.client.senders, changed.client.scopes) == (("@shop.example",), ("read",))
+    assert (changed.client.networks, changed.client.expires_at) == (None, until)
+    assert (await api.call("GET", "/v1/webhooks")).status == 403
 
 
 async def test_an_operator_rotates_a_key(vhost: str, api: ApiClient) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemathesis import Case, HookContext
 
 from services.gateway.clients import idempotency
-from services.gateway.clients.clients import NETWORK_FORM, SENDER_FORM
+from shared.contracts.clients import NETWORK_FORM, SENDER_FORM
 from shared.contracts.fields import DOMAIN_FORM, MAILBOX_FORM
 
 # By the pattern in the document, which is as close as JSON Schema gets to a name that IDNA allows.

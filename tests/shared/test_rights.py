@@ -107,7 +107,8 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"run.list", "run.repeat", "subscription.describe", "subscription.list"}
             | {"subscription.end", "webhook.change", "webhook.describe", "webhook.list"}
             | {"webhook.test", "webhook.replay", "webhook.deliveries", "webhook.tries"}
-            | {"client.describe", "client.list", "client.register", "client.revoke"}
+            | {"client.describe", "client.list", "client.register", "client.change"}
+            | {"client.revoke"}
             | {"client.add_key", "client.revoke_key", "relay.describe"},
             set(),
         ),

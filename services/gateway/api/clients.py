@@ -23,19 +23,19 @@ from services.gateway.api.request import SUBJECT, RequestReader
 from services.gateway.api.response import ResponseBody, respond
 from services.gateway.clients.clients import (
     MAX_LIVE_KEYS,
-    MAX_NETWORKS,
     ClientSettings,
-    NetworkText,
     RegisteredClient,
-    Sender,
 )
 from services.gateway.clients.keys import ApiKey, ApiKeys
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
 from shared.contracts.clients import (
     CLIENT_ID_PATTERN,
     MAX_CLIENT_ID_CHARS,
+    MAX_NETWORKS,
     MAX_SENDERS,
+    NetworkText,
     Scope,
+    Sender,
 )
 from shared.contracts.fields import NOT_EMPTY, Moment
 

@@ -4,50 +4,14 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Annotated, TypedDict
-
-from pydantic import AfterValidator, Field, StringConstraints
+from typing import TypedDict
 
 from shared import client_address
 from shared.client_address import Network
-from shared.contracts import address
 from shared.contracts.clients import Scope, allows_sender
 
-MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
-SENDER_FORM = "@"  # as far as JSON Schema can express it
-MAX_NETWORKS = 100  # of a client
-MAX_NETWORK_CHARS = 50  # of the longest form of IPv6 (RFC 4291 2.2) with its prefix length
-NETWORK_FORM = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"  # as far as JSON Schema can express it
 MAX_LIVE_KEYS = 2  # of a client: the old and the new one, while it changes from one to the other
-
-
 ALL_SCOPES = frozenset(Scope)
-
-
-def check_sender(text: str) -> str:
-    """Return the canonical form of an address, or of a domain with its `@`. Raises ValueError."""
-    if text.startswith("@"):
-        return f"@{address.check_domain(text[1:])}"
-    return address.check_address(text)
-
-
-def check_network(text: str) -> str:
-    """Return the canonical form of a network, such as 192.0.2.0/24. Raises ValueError."""
-    return str(client_address.parse_network(text))
-
-
-Sender = Annotated[
-    str,
-    StringConstraints(max_length=MAX_SENDER_CHARS),
-    AfterValidator(check_sender),
-    Field(json_schema_extra={"minLength": 4, "pattern": SENDER_FORM}),
-]
-NetworkText = Annotated[
-    str,
-    StringConstraints(max_length=MAX_NETWORK_CHARS),
-    AfterValidator(check_network),
-    Field(json_schema_extra={"pattern": NETWORK_FORM}),
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The store of clients with their keys."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum, auto
@@ -127,11 +127,25 @@ class ClientStore:
         async with bounded():
             return await self._database.read(lambda c: _registered(c, query))
 
-    async def change(self, client: str, settings: ClientSettings) -> bool:
-        """Set at least one of the settings; return False when there is no such client."""
+    async def change(
+        self, client: str, settings: ClientSettings, known: Collection[Client] = ()
+    ) -> bool:
+        """Set at least one of the settings; return False when there is no such client.
+
+        With `known`, the client must equal one of these, else nothing is changed.
+        """
+        locked = sa.select(*_SETTINGS).where(clients.c.id == client).with_for_update()
         changed = sa.update(clients).where(clients.c.id == client).values(dict(settings))
+
+        def work(connection: sa.Connection) -> bool:
+            row = connection.execute(locked).first()
+            if row is None or (known and _client(row) not in known):
+                return False
+            connection.execute(changed)
+            return True
+
         async with bounded():
-            return await self._database.write(lambda c: c.execute(changed).rowcount > 0)
+            return await self._database.write(work)
 
     async def revoke(self, client: str) -> bool:
         """Remove a client and its keys; return False when there is no client of that id.

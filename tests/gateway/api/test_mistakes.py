@@ -34,10 +34,9 @@ from services.gateway.api.tasks import (
     read_task,
 )
 from services.gateway.app import OPERATIONS
-from services.gateway.clients.clients import NETWORK_FORM, SENDER_FORM
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import attachment, fields, webhooks, wording
-from shared.contracts.clients import CLIENT_ID_PATTERN
+from shared.contracts.clients import CLIENT_ID_PATTERN, NETWORK_FORM, SENDER_FORM
 
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 FILE = {"filename": "a.txt", "content": "SGVsbG8="}

@@ -7,6 +7,7 @@ from shared.contracts import (
     AuthenticateClient,
     AuthenticatedClient,
     Category,
+    ChangeClient,
     CircuitState,
     ClientAnswered,
     ClientAuthenticated,
@@ -14,6 +15,7 @@ from shared.contracts import (
     ClientRecord,
     ClientRemoved,
     ClientResult,
+    ClientRights,
     ClientsListed,
     DescribeClient,
     DescribeRelays,
@@ -41,6 +43,12 @@ CLIENT = ClientRecord(
         ClientKeyRecord(key_id=KEY, created_at=AT, expires_at=AT, last_used_on=date(2026, 11, 1)),
     ),
 )
+RIGHTS = ClientRights(
+    senders=("@shop.example",),
+    scopes=(Scope.SEND, Scope.READ),
+    networks=("192.0.2.0/24",),
+    expires_at=AT,
+)
 CLIENT_EXAMPLES = (
     AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
     ClientAuthenticated(
@@ -53,12 +61,12 @@ CLIENT_EXAMPLES = (
     ListClients(id=EVENT, after="bakery", limit=10),
     ClientsListed(id=EVENT, clients=(CLIENT,), next="shop"),
     DescribeClient(id=EVENT, client_id="shop"),
-    RegisterClient(
+    RegisterClient(id=EVENT, client_id="shop", rights=RIGHTS),
+    ChangeClient(
         id=EVENT,
         client_id="shop",
-        senders=("@shop.example",),
-        scopes=(Scope.SEND, Scope.READ),
-        networks=("192.0.2.0/24",),
+        rights=RIGHTS,
+        seen=RIGHTS.model_copy(update={"networks": ("192.0.2.7/32",)}),
     ),
     RevokeClient(id=EVENT, client_id="shop"),
     AddClientKey(id=EVENT, client_id="shop"),
