@@ -20,6 +20,7 @@ class ActionResult:
     """The result of an action in words, for the audit and for the operator."""
 
     text: str = "done"
+    failed: bool = False  # the operator must look at it
 
 
 @dataclass(frozen=True, slots=True)

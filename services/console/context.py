@@ -87,9 +87,9 @@ class PageContext:
         async with self.audit.acting(session, remote, action, subject) as result:
             yield result
 
-    def back(self, request: web.Request, path: str, note: str) -> web.HTTPSeeOther:
-        """Return the redirect after an action: the page of `path`, which shows the note once."""
-        signed = self.sessions.note(request[SESSION], note)
+    def back(self, request: web.Request, path: str, result: ActionResult) -> web.HTTPSeeOther:
+        """Return the redirect after an action: the page of `path`, which shows the result once."""
+        signed = self.sessions.note(request[SESSION], result.text, failed=result.failed)
         joint = "&" if "?" in path else "?"
         return web.HTTPSeeOther(f"{path}{joint}note={signed}")
 

@@ -4,7 +4,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jwt
 
@@ -27,6 +27,13 @@ class Session:
     may_act: bool
     expires_at: float  # Unix time
     way: str  # of the login
+
+
+class Note(NamedTuple):
+    """The result of an action, for the page after it."""
+
+    text: str
+    failed: bool
 
 
 class Sessions:
@@ -100,14 +107,17 @@ class Sessions:
         made = (_mark(key, text) for key in self._keys)
         return any(hmac.compare_digest(each.encode(), mark.encode()) for each in made)
 
-    def note(self, session: Session, text: str) -> str:
+    def note(self, session: Session, text: str, *, failed: bool = False) -> str:
         """Return a signed text about an action, which the next page of this session may show."""
-        return self.sign(NOTE, {"jti": session.id, "text": text}, self._clock() + NOTE_SECONDS)
+        claims = {"jti": session.id, "text": text, "failed": failed}
+        return self.sign(NOTE, claims, self._clock() + NOTE_SECONDS)
 
-    def read_note(self, session: Session, token: str) -> str | None:
-        """Return the text of a note of this session, None if it is another's or too old."""
+    def read_note(self, session: Session, token: str) -> Note | None:
+        """Return a note of this session, None if it is another's or too old."""
         found = self.verify(NOTE, token)
-        return str(found["text"]) if found and found["jti"] == session.id else None
+        if found is None or found["jti"] != session.id:
+            return None
+        return Note(found["text"], found["failed"])
 
     def attempt(self, claims: dict[str, Any], seconds: float) -> str:
         """Return the signed text of a login that goes on elsewhere for so many seconds."""

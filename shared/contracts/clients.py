@@ -164,7 +164,7 @@ class ClientRecord(BaseModel):
 
 
 class ClientRights(BaseModel):
-    """What a client may do, from where and until when."""
+    """The rights of a client: in whose name it sends, what it may do, from where and until when."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.console.operators import OPERATOR_NAME, LoginWay, Operators
-from services.console.sessions import NOTE, NOTE_SECONDS, SESSION, Sessions
+from services.console.sessions import NOTE, NOTE_SECONDS, SESSION, Note, Sessions
 from tests.clock import Watch
 
 OLD, NEW, OTHER = "1a" * 32, "2b" * 32, "3c" * 32
@@ -106,7 +106,7 @@ def test_a_note_is_shown_to_its_session_for_a_minute(watch: Watch) -> None:
     session = ours.begin("ann", LoginWay.PROVIDER)
     note = ours.note(session, "3 dropped")
 
-    assert ours.read_note(session, note) == "3 dropped"
+    assert ours.read_note(session, note) == Note("3 dropped", failed=False)
     assert ours.read_note(replace(session, id="s-2"), note) is None
     watch.now += NOTE_SECONDS
     assert ours.read_note(session, note) is None

@@ -101,9 +101,10 @@ class ContentPages:
         question = ResumeContentType.model_validate({"id": self.context.new_id(), **key})
         async with self.context.acting(request, "resume content type", name) as result:
             answer = await self.context.ask(question, ContentTypeAnswered)
-            result.text = "its mails go out again" if answer.content_type else "it is unknown"
+            result.failed = answer.content_type is None
+            result.text = "it is unknown" if result.failed else "its mails go out again"
         path = f"/content/{quote(name)}?{urlencode(given(form, 'client'))}"
-        raise self.context.back(request, path, result.text)
+        raise self.context.back(request, path, result)
 
     async def _rendered(
         self, key: Mapping[str, str], variables: str

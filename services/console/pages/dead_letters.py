@@ -64,8 +64,9 @@ class DeadLetterPages:
             raise web.HTTPBadRequest(text="A dead letter can be replayed or dropped.")
         async with self.context.acting(request, f"{act} dead letters", subject) as result:
             work = self.letters.replay if act == "replay" else self.letters.drop
-            result.text = _summary(act, await work(queue, selects))
-        raise self.context.back(request, f"/dead-letters/{quote(queue)}", result.text)
+            moved = await work(queue, selects)
+            result.text, result.failed = _summary(act, moved), not moved.moved
+        raise self.context.back(request, f"/dead-letters/{quote(queue)}", result)
 
 
 def _queue(request: web.Request) -> str:
@@ -84,6 +85,8 @@ def _selection(queue: str, form: Mapping[str, str]) -> tuple[str, Selects]:
 
 
 def _summary(act: str, moved: LettersMoved) -> str:
+    if not moved.moved and not moved.kept:
+        return "there was none any more: another operator may have been quicker"
     if act == "drop":
         return f"{moved.moved} dropped"
     kept = f"; {moved.kept} kept, since their queue is unknown" if moved.kept else ""

@@ -86,7 +86,7 @@ class MessagePages:
         async with self.context.acting(request, "cancel mail", identifier) as result:
             result.text = await self._cancel(email)
         client = urlencode({"client": email.client or ""})
-        raise self.context.back(request, f"/messages/{quote(identifier)}?{client}", result.text)
+        raise self.context.back(request, f"/messages/{quote(identifier)}?{client}", result)
 
     async def _described(self, request: web.Request) -> EmailDescribed:
         question = DescribeEmail(

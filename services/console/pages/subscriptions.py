@@ -54,5 +54,6 @@ class SubscriptionPages:
             answer = await self.context.ask(question, SubscriptionAnswered)
             ended = answer.result is SubscriptionResult.ENDED
             result.text = "it has ended" if ended else "there was none any more"
+            result.failed = not ended
         filters = urlencode(given(form, "email", "client", "content_type"))
-        raise self.context.back(request, f"{PATH}?{filters}" if filters else PATH, result.text)
+        raise self.context.back(request, f"{PATH}?{filters}" if filters else PATH, result)

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from pydantic import TypeAdapter
 
+from services.console.audit import ActionResult
 from services.console.context import PageContext, given, read_form
 from shared.contracts import (
     AddSuppressions,
@@ -72,8 +73,10 @@ class SuppressionPages:
         question = AddSuppressions(id=self.context.new_id(), suppressions=(entry,))
         async with self.context.acting(request, "suppress", entry.email) as result:
             await self.context.ask(question, SuppressionsChanged)
-            result.text = f"added: {', '.join(entry.categories)}"
-        raise self._back(request, entry.email, "It gets no such mail any more.")
+            result.text = (
+                f"it gets no mail of these classes any more: {', '.join(entry.categories)}"
+            )
+        raise self._back(request, entry.email, result)
 
     async def remove(self, request: web.Request) -> web.Response:
         """Remove one entry of an address."""
@@ -84,8 +87,10 @@ class SuppressionPages:
         )
         async with self.context.acting(request, "lift suppression", email) as result:
             changed = await self.context.ask(question, SuppressionsChanged)
-            result.text = f"{len(changed.suppressions)} entries removed"
-        raise self._back(request, email, result.text)
+            count = len(changed.suppressions)
+            result.text = f"{count} entries removed" if count else "there was none any more"
+            result.failed = not count
+        raise self._back(request, email, result)
 
-    def _back(self, request: web.Request, email: str, note: str) -> web.HTTPSeeOther:
-        return self.context.back(request, f"{PATH}?{urlencode({'email': email})}", note)
+    def _back(self, request: web.Request, email: str, result: ActionResult) -> web.HTTPSeeOther:
+        return self.context.back(request, f"{PATH}?{urlencode({'email': email})}", result)

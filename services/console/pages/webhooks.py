@@ -109,8 +109,8 @@ class WebhookPages:
         question = self._question(act, identifier, form.get("message_id") or None)
         async with self.context.acting(request, f"{act} webhook", identifier) as result:
             answer = await self.context.broker.ask(question, self.context.answer_seconds)
-            result.text = _described(answer)
-        raise self.context.back(request, f"/webhooks/{quote(identifier)}", result.text)
+            result.text, result.failed = _described(answer)
+        raise self.context.back(request, f"/webhooks/{quote(identifier)}", result)
 
     def _question(self, act: str, identifier: str, message: str | None) -> Contract:
         fields = {"id": self.context.new_id(), "webhook_id": identifier}
@@ -132,15 +132,18 @@ class WebhookPages:
         return found
 
 
-def _described(answer: Contract) -> str:
+def _described(answer: Contract) -> tuple[str, bool]:
+    """Return the result of an action in words, and whether it failed."""
     match answer:
         case WebhookReplayed(result=WebhookResult.DISABLED):
-            return "nothing is sent to a disabled endpoint: enable it first"
+            return "nothing is sent to a disabled endpoint: enable it first", True
+        case WebhookReplayed(result=WebhookResult.FOUND, count=0):
+            return "there is nothing to send: all its events were delivered", False
         case WebhookReplayed(result=WebhookResult.FOUND):
-            return f"{answer.count} events are sent"
+            return f"{answer.count} events are sent: look at their status below", False
         case WebhookAnswered(result=WebhookResult.CHANGED):
-            return "changed"
+            return "changed", False
         case WebhookReplayed() | WebhookAnswered():
-            return answer.result.replace("_", " ")
+            return answer.result.replace("_", " "), True
         case _:
-            return "no answer that is known"
+            return "no answer that is known", True

@@ -1,11 +1,17 @@
-"""Clients and keys: made, rotated, revoked; a key is shown once."""
+"""Clients and keys: registered, changed, rotated, revoked; a key is shown once."""
+
+import html
+import re
 
 import pytest
 
+from services.console.client_form import rights_of
 from shared.contracts import (
     AddClientKey,
+    ChangeClient,
     ClientAnswered,
     ClientResult,
+    ClientRights,
     ClientsListed,
     DescribeClient,
     ListClients,
@@ -52,38 +58,90 @@ async def test_a_client_whose_keys_were_never_used_is_listed(
 async def test_a_client_is_registered_and_its_key_shown_once(
     answers: Answers, operator: Operator
 ) -> None:
-    """Empty fields are no limits; neither the audit nor a later page has the key."""
-    fields = {"client_id": " shop ", "senders": "@shop.example, ann@shop.example", "networks": ""}
+    """Neither the audit nor a later page has the key."""
+    fields = {"client_id": " shop ", "senders": "@shop.example, Ann@SHOP.example", "anywhere": "on"}
     made = await operator.act("/clients", "/clients", **fields, scopes="send")
     asked = answers.last(RegisterClient)
     answers.set(DescribeClient, ClientAnswered, api_key=None)
     later, audit = await operator.get(PAGE), await operator.get("/audit")
 
     assert asked.client_id == "shop"
-    assert asked.senders == ("@shop.example", "ann@shop.example")
-    assert (asked.networks, asked.scopes) == (None, (Scope.SEND,))
+    assert asked.rights.senders == ("@shop.example", "Ann@shop.example")
+    assert (asked.rights.networks, asked.rights.scopes) == (None, (Scope.SEND,))
     assert KEY in made.words
     assert made.headers["Cache-Control"] == "no-store"
     assert KEY not in later.text + audit.text
     assert "register client shop created" in audit.words
 
 
-@pytest.mark.parametrize(
-    ("result", "words"),
-    [
-        (ClientResult.EXISTS, "there is a client of this id already"),
-        (ClientResult.INVALID, "a network is such as 192.0.2.0/24"),
-    ],
-)
-async def test_what_the_gateway_refuses_is_explained(
-    answers: Answers, operator: Operator, result: ClientResult, words: str
+async def test_what_was_typed_wrongly_is_explained_beside_its_field(
+    answers: Answers, operator: Operator
 ) -> None:
-    """The list says why there is no new client."""
-    refusal = {"result": result, "client": None, "api_key": None, "key_id": None}
-    answers.set(RegisterClient, ClientAnswered, **refusal)
-    page = await operator.act("/clients", "/clients", client_id="shop")
+    """All else that was typed is still there, and no question is asked."""
+    wrong = {"client_id": "Shop", "senders": "shop", "networks": "here", "expires_at": "soon"}
+    page = await operator.act("/clients", "/clients", **wrong)
 
-    assert words in page.words
+    assert page.status == 422
+    for name, words in (
+        ("client_id", "must be"),
+        ("senders", "shop must"),
+        ("networks", "here must be a network such as 192.0.2.0/24"),
+        ("expires_at", "must be a time such as"),
+    ):
+        assert f'aria-describedby="mistake-{name}"' in page.text
+        assert re.search(rf'id="mistake-{name}">{words}', page.text)
+    assert 'value="Shop"' in page.text
+    assert not any(isinstance(each, RegisterClient) for each in answers.asked)
+
+
+async def test_an_id_that_is_taken_is_explained_beside_it(
+    answers: Answers, operator: Operator
+) -> None:
+    """The operator chooses another id without typing the rest again."""
+    refusal = {"result": ClientResult.EXISTS, "client": None, "api_key": None, "key_id": None}
+    answers.set(RegisterClient, ClientAnswered, **refusal)
+    page = await operator.act("/clients", "/clients", client_id="shop", any_sender="", anywhere="")
+
+    assert page.status == 422
+    assert 'id="mistake-client_id">there is a client of this id already' in page.text
+
+
+async def test_the_rights_of_a_client_are_changed(answers: Answers, operator: Operator) -> None:
+    """The form begins with the rights as they are; the audit has what is different, masked."""
+    page = await operator.get(PAGE)
+    seen = html.unescape(re.findall(r'name="seen" value="([^"]+)"', page.text)[0])
+    fields = {"seen": seen, "scopes": "send", "senders": "ann@shop.example", "anywhere": "on"}
+    unknown = {"result": ClientResult.CHANGED, "api_key": None, "key_id": None}
+    answers.set(ChangeClient, ClientAnswered, **unknown)
+    changed = await operator.act(PAGE, f"{PAGE}/rights", **fields)
+    asked, audit = answers.last(ChangeClient), await operator.get("/audit")
+
+    record = example(ClientsListed).clients[0]
+    assert asked.seen == rights_of(record)
+    assert asked.rights == ClientRights(senders=("ann@shop.example",), scopes=(Scope.SEND,))
+    assert 'class="note"' in changed.text
+    assert "may: send, read → send; as: @shop.example → a***@shop.example; from:" in audit.words
+    assert "@shop.example</textarea>" in page.text
+    assert 'value="read" checked' in page.text
+    assert 'value="codes" checked' not in page.text
+
+
+async def test_a_change_of_a_client_that_was_changed_meanwhile_is_refused(
+    answers: Answers, operator: Operator
+) -> None:
+    """The second of two operators learns of the first; a wrong field keeps what was seen."""
+    seen = rights_of(example(ClientsListed).clients[0])
+    fields = {"seen": seen.model_dump_json(), "any_sender": "on"}
+    late = {"result": ClientResult.OUTDATED, "api_key": None, "key_id": None}
+    answers.set(ChangeClient, ClientAnswered, **late)
+    wrong = await operator.act(PAGE, f"{PAGE}/rights", **fields)
+    asked = [each for each in answers.asked if isinstance(each, ChangeClient)]
+    page = await operator.act(PAGE, f"{PAGE}/rights", **fields, anywhere="on")
+
+    assert (wrong.status, asked) == (422, [])
+    assert "name a network, or choose anywhere" in wrong.words
+    assert seen.model_dump_json() in html.unescape(wrong.text)
+    assert 'class="warning" role="alert">nothing is changed, since somebody' in page.text
 
 
 async def test_a_key_is_rotated(answers: Answers, operator: Operator) -> None:
