@@ -10,9 +10,14 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+Network = Annotated[
+    IPv4Network | IPv6Network, BeforeValidator(lambda value: parse_network(str(value)))
+]
 
 MAPPED_PREFIX_BITS = 96  # of an IPv4 address that is written as IPv6 (RFC 4291 2.5.5.2)
 MAX_HOPS = 20  # read of X-Forwarded-For, which a client may make of any length

@@ -12,6 +12,7 @@ import pytest
 
 from shared.config import Settings
 from shared.config.sources import is_secret, variable
+from shared.errors import ConfigError
 from shared.topology import Owner
 from tests.modules import ROOT
 
@@ -77,6 +78,18 @@ def test_the_example_is_good_for_all_services(service: str, suffix: str, tmp_pat
 
     assert loaded.data_dir == Path("/var/lib/postrider")
     assert loaded.log_level == ("WARNING" if service == "classifier" else "INFO")
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "1e99", "[1]", "{}", '{"a": {"b": 1}}'])
+@pytest.mark.parametrize("service", Owner)
+def test_mistakes_have_plain_words(service: str, value: str) -> None:
+    """No mistake names a type of Python, a validator or a regular expression, as pydantic does."""
+    settings = settings_of(service)
+
+    with pytest.raises(ConfigError) as caught:
+        settings.load({variable(name): value for name in settings.model_fields})
+    words = re.compile(r"\bInput\b|\bshould\b|Field required|\bvalid\b|pattern|lax-or-strict")
+    assert not [line for line in str(caught.value).splitlines() if words.search(line)]
 
 
 def test_the_example_reaches_the_settings() -> None:

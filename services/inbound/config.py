@@ -7,9 +7,12 @@ from pydantic import Field, model_validator
 from services.inbound.reports.config import ReportSettings
 from services.inbound.submission.config import SubmissionSettings
 from shared.config import Seconds
+from shared.contracts.fields import matching
 from shared.topology import QUESTION_SECONDS
 
-HostName = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.-]*$", max_length=255)]
+HostName = Annotated[
+    str, matching(r"[0-9A-Za-z][0-9A-Za-z.-]*", "must be a host name"), Field(max_length=255)
+]
 
 
 class InboundSettings(SubmissionSettings, ReportSettings):

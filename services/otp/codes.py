@@ -18,7 +18,7 @@ from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
-from shared.contracts.fields import Address, Moment
+from shared.contracts.fields import Address, Moment, matching
 from shared.runtime.sealing import key_id, read_keys
 
 SECOND_MS = 1000
@@ -196,12 +196,17 @@ def _framed(*fields: str) -> bytes:
     return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
+_DIGITS = matching(
+    rf"[0-9]{{{MIN_DIGITS},{MAX_DIGITS}}}", f"must be {MIN_DIGITS} to {MAX_DIGITS} digits"
+)
+
+
 class FixedCode(BaseModel):
     """The code of an address, and its end, which has to be given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    code: str = Field(pattern=rf"^[0-9]{{{MIN_DIGITS},{MAX_DIGITS}}}$", repr=False)
+    code: Annotated[str, _DIGITS] = Field(repr=False)
     until: Moment
 
 

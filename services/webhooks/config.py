@@ -1,10 +1,10 @@
 """The settings of the webhooks service."""
 
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from shared.client_address import Network
 from shared.config import CertificateFile, Seconds, Secret, Settings
 from shared.runtime import sealing
 
@@ -32,7 +32,7 @@ class WebhookSettings(Settings):
         14, ge=MIN_DAYS, le=366, description="How long events and tries are kept"
     )
     webhooks_max_endpoints: int = Field(50, ge=1, le=10_000, description="Of one client")
-    webhooks_allow_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
+    webhooks_allow_networks: tuple[Network, ...] = Field(
         (), description="Networks, as a JSON list, that may be called though they are not public"
     )
     webhooks_allow_http: bool = Field(

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from shared.config import flags, sources, url
 from shared.config.sources import Layer, check_private, variable
+from shared.contracts import wording
 from shared.errors import ConfigError
 
 DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they kill
@@ -39,7 +40,7 @@ Sampler = Literal[
 ]
 CertificateFile = Annotated[FilePath, AfterValidator(url.check_certificates)]
 
-_NO_JSON: Final = frozenset({"tuple_type", "list_type", "set_type", "dict_type", "mapping_type"})
+_NO_LIST: Final = frozenset({"tuple_type", "list_type", "set_type"})
 
 
 class Settings(BaseSettings):
@@ -169,9 +170,14 @@ class Settings(BaseSettings):
 
 
 def _line(name: str, mistake: ErrorDetails) -> str:
-    inside = [str(each) for each in mistake["loc"]]
-    wanted = " as JSON" if mistake["type"] in _NO_JSON and not inside else ""
-    return f"{'.'.join((name, *inside))}: {mistake['msg'].removeprefix('Value error, ')}{wanted}"
+    """Return a mistake after the place of its value."""
+    if mistake["type"] == "extra_forbidden":
+        text = "there is no such setting"
+    else:
+        text = wording.detail(mistake)
+    wanted = " as JSON" if mistake["type"] in _NO_LIST and not mistake["loc"] else ""
+    where = f"{name}.{wording.place(mistake['loc'])}" if mistake["loc"] else name
+    return f"{where}: {text}{wanted}"
 
 
 def _placed(text: str, names: Mapping[str, str]) -> str:

@@ -196,7 +196,7 @@ from shared.contracts.webhooks import (
     WebhookTriesListed,
     WebhookTry,
 )
-from shared.contracts.wording import KEY, detail
+from shared.contracts.wording import detail, place
 from shared.errors import Undecodable
 
 # All that are imported above. The ledger's own form of a command is no other contract.
@@ -214,7 +214,6 @@ WEBHOOK_CONTRACTS: tuple[type[Event], ...] = tuple(
     if issubclass(each, Event) and each.keys[0].partition(".")[0] in WEBHOOK_NOUNS
 )
 MAX_MISTAKES = 10  # in one reason
-MAX_PLACE_CHARS = 100
 _BY_KEY: Mapping[str, type[Contract]] = {key: each for each in CONTRACTS for key in each.keys}
 
 
@@ -260,10 +259,4 @@ def max_bytes(key: str) -> int:
 def mistakes(error: ValidationError) -> str:
     """Return the mistakes in plain words, field by field, without the values."""
     found = error.errors(include_input=False, include_url=False)[:MAX_MISTAKES]
-    return "; ".join(f"{_place(each['loc'])}: {detail(each)}" for each in found)
-
-
-def _place(parts: Sequence[str | int]) -> str:
-    """Return the path of a value; the name of a mapping's entry is part of the input."""
-    named = (str(part)[:MAX_PLACE_CHARS] for part in parts if part not in ("", KEY))
-    return ".".join(named) or "body"
+    return "; ".join(f"{place(each['loc'])}: {detail(each)}" for each in found)

@@ -60,6 +60,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 T = TypeVar("T")
 
 
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Return the check of a setting's form, whose mistakes have `words`.
+
+    A contract's field has its pattern in its JSON Schema, and its words in `wording.PATTERNS`.
+    """
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(words)
+        return text
+
+    return AfterValidator(check)
+
+
 def _no_nul(text: str) -> str:
     if "\x00" in text:
         raise ValueError("must have no NUL character")

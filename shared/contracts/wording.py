@@ -1,10 +1,10 @@
-"""Mistakes in plain words, without values.
+"""Mistakes of messages and of settings in plain words, without values.
 
 pydantic's messages name Python types and regular expressions (issue 10, H3).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from pydantic_core import ErrorDetails
@@ -55,23 +55,35 @@ _DETAILS: Mapping[str, str] = {
     "list_type": "must be a list",
     "tuple_type": "must be a list",
     "string_type": "must be a string",
-    "string_too_short": "must not be empty",
-    "too_short": "must not be empty",
+    "string_too_short": "must have at least {min_length} characters",
+    "too_short": "must have at least {min_length} items",
     "string_too_long": "must have at most {max_length} characters",
     "too_long": "must have at most {max_length} items",
     "json_invalid": "is not JSON: {error}",
     "enum": "must be {expected}",
     "literal": "must be {expected}",
+    "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be before {lt}",
     "int": "must be a whole number",
+    "float": "must be a number",
+    "bool": "must be true or false",
+    "path": "must be the path of a file",
     "date": TIME,
     "datetime": TIME,
     "timezone": TIME,
 }
+_TOO_SHORT = ("string_too_short", "too_short")
+MAX_PLACE_CHARS = 100
 KEY = "[key]"  # the validator's place of a mistake in the key of a mapping
 _MEMBER = re.compile(r"<\w+\.\w+: ([^>]*)>")  # a member of an enum, as the validator shows it
+
+
+def place(parts: Sequence[str | int]) -> str:
+    """Return the path of a value; the name of a mapping's entry is part of the input."""
+    named = (str(part)[:MAX_PLACE_CHARS] for part in parts if part not in ("", KEY))
+    return ".".join(named) or "body"
 
 
 def detail(error: ErrorDetails) -> str:
@@ -79,7 +91,9 @@ def detail(error: ErrorDetails) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
         return error["msg"].removeprefix("Value error, ")
-    if kind == "string_pattern_mismatch":
+    if kind in _TOO_SHORT and context["min_length"] == 1:
+        text = "must not be empty"
+    elif kind == "string_pattern_mismatch":
         text = PATTERNS.get(context["pattern"], "has the wrong form")
     else:
         template = _DETAILS.get(kind) or _DETAILS.get(kind.partition("_")[0], "is not valid")
@@ -91,4 +105,6 @@ def _limit(value: object) -> str:
     """Return a limit as text, a time as in RFC 3339."""
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, float):
+        return f"{value:.15g}"
     return _MEMBER.sub(r"\1", str(value))

@@ -154,6 +154,6 @@ def test_wrong_templates(tmp_path: Path) -> None:
     places = [line.partition(": must")[0] for line in str(caught.value).splitlines()]
     assert places == [
         f"OTP_TEMPLATES: {tmp_path}/en.toml: warning",
-        f"{tmp_path}/en.toml: advice: Field required",
+        f"{tmp_path}/en.toml: advice: is required",
         f"{tmp_path}/fr.toml: Expected '=' after a key in a key/value pair (at end of document)",
     ]

@@ -200,7 +200,7 @@ def test_all_mistakes_of_a_relay_are_reported_at_once() -> None:
     assert [line.partition(": ")[::2] for line in str(caught.value).splitlines()] == [
         ("SENDER_FORM", "there is no such setting; perhaps SENDER_FROM?"),
         ("AMQP_URL", "must begin with amqp:// or amqps://"),
-        ("SENDER_SMTP_TLS", "Input should be 'none', 'starttls' or 'implicit'"),
+        ("SENDER_SMTP_TLS", "must be 'none', 'starttls' or 'implicit'"),
         ("SEALING_KEY", f"is required: {fields['sealing_key'].description}"),
         ("SUPPRESSION_KEY", f"is required: {fields['suppression_key'].description}"),
         ("together", "SENDER_SMTP_HOST is needed, or SENDER_RELAYS"),

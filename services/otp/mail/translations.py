@@ -23,7 +23,7 @@ from pydantic import (
     field_validator,
 )
 
-from shared.contracts import address
+from shared.contracts import address, wording
 from shared.contracts.codes import CONFIRM_ADDRESS
 from shared.contracts.fields import Purpose
 
@@ -314,7 +314,7 @@ def _lines(error: ValueError) -> Iterable[str]:
     if not isinstance(error, ValidationError):
         return [str(error)]
     return (
-        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
+        f"{wording.place(each['loc'])}: {wording.detail(each)}"
         for each in error.errors(include_input=False, include_url=False)
     )
 

@@ -16,22 +16,28 @@ from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import FailureReason, Unsendable
 from services.sender.schedule import Backoff
 from shared.config import CertificateFile, Port, SecretFile
+from shared.contracts.fields import matching
 
 PAUSES = Backoff(5.0, 300.0)  # seconds without attempts at a relay that does not serve us
 
 # A name may have one label: in a container network the relay may be called `relay`.
 Host = Annotated[
     str,
-    Field(
-        pattern=r"^([0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
-        max_length=255,
+    matching(
+        r"[0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*",
+        "must be a host name or an IP address",
     ),
+    Field(max_length=255),
 ]
 ServerPort = Annotated[Port, Field(ge=1)]
 # A domain or an address literal (RFC 5321 4.1.3); some relays know their clients by it.
 HeloName = Annotated[
     str,
-    Field(pattern=r"^(\[[0-9A-Za-z.:]+\]|[0-9A-Za-z][0-9A-Za-z.-]*)$", max_length=255),
+    matching(
+        r"\[[0-9A-Za-z.:]+\]|[0-9A-Za-z][0-9A-Za-z.-]*",
+        "must be a host name, or an address such as [192.0.2.1]",
+    ),
+    Field(max_length=255),
 ]
 PerSecond = Annotated[float, Field(gt=0, le=100_000)]
 _NUMBER = re.compile(r"[0-9]{1,20}")  # RFC 1870 4

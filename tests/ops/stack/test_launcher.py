@@ -293,7 +293,7 @@ def test_mistakes_of_all_services_are_reported_before_anything_starts(tmp_path: 
     assert up.returncode == 2
     assert up.stderr.splitlines() == [
         "ops up: wrong settings",
-        f"otp: {tmp_path}/x.toml: otp.tries: Input should be greater than or equal to 1",
+        f"otp: {tmp_path}/x.toml: otp.tries: must be at least 1",
         f"sender: {tmp_path}/x.toml: sender.form: there is no such setting; perhaps from?",
         "gateway: GATEWAY_MAX_BODDY: there is no such setting; perhaps GATEWAY_MAX_BODY?",
     ]

@@ -36,7 +36,7 @@ def test_mistakes_of_all_are_reported_by_their_service() -> None:
         )
 
     assert str(caught.value).splitlines() == [
-        "classifier: CLASSIFIER_MODE: Input should be 'counts' or 'evidence'",
+        "classifier: CLASSIFIER_MODE: must be 'counts' or 'evidence'",
         "otp: OTP_TRISE: there is no such setting; perhaps OTP_TRIES?",
         f"otp: OTP_KEY: is required: {KEYS}",
         f"otp: SEALING_KEY: is required: {KEYS}",

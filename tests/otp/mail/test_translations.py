@@ -209,7 +209,7 @@ def test_none_is_near() -> None:
         ({"x/de.toml": b"plural ="}, "x/de.toml: Invalid value (at end of document)"),
         ({"x/de.toml": b"a = 1\na = 2"}, "x/de.toml: Cannot overwrite a value"),
         ({"x/de.toml": b"# \xff"}, "x/de.toml: must be UTF-8"),
-        ({"x/de.toml": toml(warning=None)}, "x/de.toml: warning: Field required"),
+        ({"x/de.toml": toml(warning=None)}, "x/de.toml: warning: is required"),
         ({"x/de.toml": toml(plural="n")}, "x/de.toml: minutes: must have a form 2"),
         ({"x/de.txt": toml()}, "x/de.txt: must be mail.txt, mail.html or <language tag in lower"),
         ({"x/DE.toml": toml()}, "x/DE.toml: must be mail.txt, mail.html or"),
@@ -271,7 +271,7 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     """The error of a mistake has the whole path of its file."""
     (tmp_path / "fr.toml").write_bytes(toml(advice=None))
 
-    with pytest.raises(ValueError, match=r"^.*/fr\.toml: advice: Field required$") as caught:
+    with pytest.raises(ValueError, match=r"^.*/fr\.toml: advice: is required$") as caught:
         translations.read(tmp_path)
 
     assert str(caught.value).startswith(str(tmp_path))

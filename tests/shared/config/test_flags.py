@@ -75,7 +75,7 @@ def test_a_secret_has_no_flag(arguments: list[str]) -> None:
 @pytest.mark.parametrize("text", ["[", "a=b", "{1}"])
 def test_a_table_that_is_no_json_is_a_mistake(text: str) -> None:
     """A text that is no JSON is reported with the other mistakes, not by a traceback."""
-    with pytest.raises(ConfigError, match=r"^--demo-rates: Input should be .+ as JSON$"):
+    with pytest.raises(ConfigError, match=r"^--demo-rates: must be a JSON object$"):
         DemoSettings.load(GOOD, ["--demo-rates", text])
 
 

@@ -144,8 +144,8 @@ async def test_wrong_settings_are_a_line_each() -> None:
     assert errors.splitlines() == [
         "tiny: wrong settings",
         "AMQP_URL: is required: amqp://user:password@host/vhost of RabbitMQ",
-        "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
-        "TINY_ACT: Input should be 'wait', 'stay', 'hang', 'connect', 'fail' or 'end'",
+        "HEALTH_PORT: must be a whole number",
+        "TINY_ACT: must be 'wait', 'stay', 'hang', 'connect', 'fail' or 'end'",
     ]
 
 
