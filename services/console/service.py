@@ -30,6 +30,7 @@ from services.console.pages.domains import DomainPages
 from services.console.pages.messages import MessagePages
 from services.console.pages.overview import OverviewPages
 from services.console.pages.relays import RelayPages
+from services.console.pages.runs import RunPages
 from services.console.pages.subscriptions import SubscriptionPages
 from services.console.pages.suppressions import SuppressionPages
 from services.console.pages.webhooks import WebhookPages
@@ -160,6 +161,7 @@ def _pages(context: PageContext, sampler: Sampler, store: ActionStore) -> list[P
         DomainPages(context),
         WebhookPages(context),
         ContentPages(context),
+        RunPages(context),
         SubscriptionPages(context),
         ClientPages(context),
         AuditPages(context, store),

@@ -122,13 +122,15 @@ def span(now: datetime) -> tuple[datetime, datetime]:
     return last - timedelta(hours=DAY_HOURS - 1), last + timedelta(hours=1)
 
 
-def _by_hour(periods: Sequence[EmailCounts]) -> Mapping[datetime, Sums]:
+def sums_of(counts: EmailCounts) -> Sums:
+    """Return the sums of a time by outcome."""
     return {
-        each.since: {
-            name: sum(getattr(each, field) for field in fields) for name, fields in OUTCOMES.items()
-        }
-        for each in periods
+        name: sum(getattr(counts, field) for field in fields) for name, fields in OUTCOMES.items()
     }
+
+
+def _by_hour(periods: Sequence[EmailCounts]) -> Mapping[datetime, Sums]:
+    return {each.since: sums_of(each) for each in periods}
 
 
 def _rates(before: Look, after: Look) -> Mapping[Category, Mapping[str, float]]:

@@ -1,5 +1,6 @@
 """Questions to the ledger about mails, its answers, and the question to cancel a mail."""
 
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -13,6 +14,7 @@ from pydantic import (
 )
 
 from shared.contracts.fields import (
+    EPOCH,
     MAX_ATTEMPTS,
     MAX_ID_CHARS,
     MAX_RECIPIENTS,
@@ -39,6 +41,7 @@ from shared.contracts.reports import (
     ReportSource,
 )
 
+STEP = timedelta(hours=1)  # the sums are of the hours of UTC
 MAX_HISTORY = 2_000  # entries of one message, the newest
 MAX_LISTED_EMAILS = 100  # of a page
 MAX_PERIODS = 2_400  # of one answer: 100 days by the hour
@@ -323,3 +326,14 @@ class EmailCancelling(Answer):
     )
     ended: Count = Field(description="Recipients with a final outcome, cancelled ones not included")
     cancelled: Count = Field(description="Recipients that had ended as email.cancelled before")
+
+
+def whole_steps(begin: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """Return the beginning and the end of a time, widened to whole steps."""
+    return begin - (begin - EPOCH) % STEP, next_step(end)
+
+
+def next_step(moment: datetime) -> datetime:
+    """Return the beginning of the first step that does not begin before `moment`."""
+    moment = moment.astimezone(UTC)  # else hours would be counted by the clock of the zone
+    return moment + (EPOCH - moment) % STEP

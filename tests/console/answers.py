@@ -1,6 +1,6 @@
 """Services that answer the console's questions by the examples of the contracts."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ from shared.contracts import (
     EmailDescribed,
     EmailsCounted,
     EmailsListed,
+    EmailsRepeated,
     EndSubscription,
     ListClients,
     ListContentTypes,
@@ -51,6 +52,7 @@ from shared.contracts import (
     RelaysDescribed,
     RemoveSuppressions,
     RenderContent,
+    RepeatEmails,
     ReplayWebhook,
     ResumeContentType,
     RevokeClient,
@@ -80,6 +82,7 @@ PAGES = (
     "/clients/shop",
     "/webhooks/w-1/tries",
     "/content/weekly",
+    "/content/news/runs/20261121T123015Z-19fba0e995b9",
     "/domains?domain=example.com",
     "/suppressions?email=ada%40example.com",
 )
@@ -108,6 +111,7 @@ ANSWERS: Mapping[str, Mapping[type[Contract], type[Contract]]] = {
         ListContentTypes: ContentTypesListed,
         RenderContent: ContentRendered,
         ListRuns: RunsListed,
+        RepeatEmails: EmailsRepeated,
         ListSubscriptions: SubscriptionsListed,
         EndSubscription: SubscriptionAnswered,
         UnscheduleEmail: SchedulingAnswered,
@@ -144,13 +148,15 @@ def example(kind: type[A], **changes: object) -> A:
 class Answers:
     """The answers by the kind of question, and the questions that came."""
 
-    by_question: dict[type[Contract], Contract]
+    by_question: dict[type[Contract], Contract | Callable[[Any], Contract]]
     asked: list[Contract] = field(default_factory=list)
 
     async def answer(self, question: Contract) -> Sequence[Contract]:
         """Record a question and answer it."""
         self.asked.append(question)
-        return [self.by_question[type(question)].model_copy(update={"id": question.id})]
+        found = self.by_question[type(question)]
+        answer = found if isinstance(found, Contract) else found(question)
+        return [answer.model_copy(update={"id": question.id})]
 
     def last(self, kind: type[A]) -> A:
         """Return the newest question of a kind."""
@@ -165,7 +171,7 @@ class Answers:
 @asynccontextmanager
 async def answering(url: str) -> AsyncIterator[Answers]:
     """Answer until the block is left."""
-    known = {
+    known: dict[type[Contract], Contract | Callable[[Any], Contract]] = {
         question: example(kind) for each in ANSWERS.values() for question, kind in each.items()
     }
     answers = Answers(known)

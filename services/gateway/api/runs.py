@@ -1,9 +1,7 @@
 """Runs: the mails of a content type for one period, with what became of them."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-from enum import StrEnum
+from datetime import datetime
 from typing import Annotated, Literal
 
 from aiohttp import web
@@ -21,31 +19,20 @@ from services.gateway.api.problem import (
 from services.gateway.api.records import DEFAULT_PAGE_SIZE, MessageRecord
 from services.gateway.api.request import REPEATABLE
 from services.gateway.api.response import AskingViews, ResponseBody, respond
-from services.gateway.api.stats import MailCounts, whole_steps
+from services.gateway.api.stats import MailCounts
 from shared.contracts import (
     ContentRun,
-    CountEmails,
-    DescribeEmail,
-    EmailDescribed,
-    EmailRecord,
-    EmailsCounted,
-    EmailsListed,
-    EmailsRepeated,
     EmailStatus,
-    ListEmails,
     ListRuns,
-    RepeatEmails,
     RunsListed,
 )
 from shared.contracts.clients import Scope
-from shared.contracts.content import MAX_LISTED_RUNS, NewsletterId, run_period
+from shared.contracts.content import MAX_LISTED_RUNS
 from shared.contracts.fields import Id, Moment
 from shared.contracts.ledger import MAX_LISTED_EMAILS, PageCursor
+from shared.runs import Refusal, RunQuestions
 
 MAX_REPEATED_MESSAGES = 100  # of one request, each of which is looked up
-MAX_LOOKUPS = 10  # at a time
-RUN_TAG = "run"
-NOT_REACHED = frozenset({EmailStatus.FAILED, EmailStatus.EXPIRED, EmailStatus.BOUNCED})
 
 
 class RunsQuery(ContentOwnerQuery):
@@ -128,15 +115,6 @@ class RunDetails(RunBody):
     next: str | None = Field(None, description="`after` of the next page; absent at the last one")
 
 
-class Refusal(StrEnum):
-    """The reason for which a message is not sent once more."""
-
-    UNKNOWN = "unknown"  # no message of this run
-    NOT_FAILED = "not-failed"  # it arrived, or may still arrive, or was suppressed or cancelled
-    REPEATED = "repeated"  # before: it is that repetition that counts
-    NOT_SUBSCRIBED = "not-subscribed"  # any more, or with variables that the templates do not take
-
-
 class RefusedMessage(ResponseBody):
     """A message that is not sent once more."""
 
@@ -209,12 +187,14 @@ class RunViews(AskingViews):
         query = read_query(RunQuery, request.query)
         client, name = read_key(request, query)
         run = await self._find(client, name, request.match_info["run"])
+        questions, now = self._questions(), self.reader.new_stamp().at
         counts, page = await asyncio.gather(
-            self._count(run), self._page(run, EmailStatus(query.status), query)
+            questions.count(run, now),
+            questions.page(run, EmailStatus(query.status), query.after, query.limit),
         )
         body = RunDetails(
             **dict(RunBody.of(run)),
-            counts=MailCounts.copied_from(counts.total),
+            counts=MailCounts.copied_from(counts),
             messages=[MessageRecord.of(each) for each in page.emails],
             next=page.next,
         )
@@ -228,95 +208,16 @@ class RunViews(AskingViews):
         run = await self._find(client, name, request.match_info["run"])
         if (await find_content_type(self, client, name)).paused_at is not None:
             raise Problem(CONTENT_TYPE_PAUSED)
-        wanted = [*dict.fromkeys(given.messages)]
-        refusals = await self._refusals(run, wanted)
-        rest = [each for each in wanted if each not in refusals]
-        repeated = await self._repeat(run, rest) if rest else frozenset()
-        refusals |= {each: Refusal.NOT_SUBSCRIBED for each in rest if each not in repeated}
-        refused = [RefusedMessage(id=each, reason=reason) for each, reason in refusals.items()]
-        return respond(200, Repeated(repeated=len(repeated), refused=refused))
+        found = await self._questions().repeat(run, [*dict.fromkeys(given.messages)])
+        refused = [RefusedMessage(id=each, reason=why) for each, why in found.items() if why]
+        return respond(200, Repeated(repeated=len(found) - len(refused), refused=refused))
 
     async def _find(self, client: str | None, name: str, run: str) -> ContentRun:
         """Return a run. Raises Problem."""
-        period = run_period(name, run)
-        if period is None:
+        found = await self._questions().find(client, name, run)
+        if found is None:
             raise Problem(NO_SUCH_RUN)
-        question = ListRuns(
-            id=self.new_id(),
-            client=client,
-            name=name,
-            after=period + timedelta(seconds=1),
-            limit=1,
-        )
-        found = (await self.ask(question, RunsListed)).runs
-        if not found or found[0].run_id != run:
-            raise Problem(NO_SUCH_RUN)
-        return found[0]
+        return found
 
-    async def _count(self, run: ContentRun) -> EmailsCounted:
-        """Return the sums over the messages of a run: from its period, since it may be late."""
-        stamp = self.reader.new_stamp()
-        since, until = whole_steps(run.period_at, stamp.at)
-        question = CountEmails(
-            id=stamp.id, client=run.client, since=since, until=until, tag=_label(run)
-        )
-        return await self.ask(question, EmailsCounted)
-
-    async def _page(self, run: ContentRun, status: EmailStatus, query: RunQuery) -> EmailsListed:
-        question = ListEmails(
-            id=self.new_id(),
-            client=run.client,
-            status=status,
-            tag=_label(run),
-            since=run.period_at,
-            after=query.after,
-            limit=query.limit,
-        )
-        return await self.ask(question, EmailsListed)
-
-    async def _refusals(self, run: ContentRun, messages: Sequence[str]) -> dict[str, Refusal]:
-        """Return the messages that must not be sent once more, with the reasons."""
-        turns = asyncio.Semaphore(MAX_LOOKUPS)
-
-        async def look_up(message: str) -> Refusal | None:
-            async with turns:
-                return await self._refusal(run, message)
-
-        async with asyncio.TaskGroup() as group:
-            tasks = {each: group.create_task(look_up(each)) for each in messages}
-        found = {each: task.result() for each, task in tasks.items()}
-        return {each: reason for each, reason in found.items() if reason is not None}
-
-    async def _refusal(self, run: ContentRun, message: str) -> Refusal | None:
-        newsletter = NewsletterId.read(message)
-        if newsletter is None or newsletter.period != run.period_at:
-            return Refusal.UNKNOWN
-        email = await self._describe(run, newsletter)
-        if email is None or email.tags.get(RUN_TAG) != run.run_id:
-            return Refusal.UNKNOWN
-        if not NOT_REACHED.issuperset(each.status for each in email.recipients):
-            return Refusal.NOT_FAILED
-        # A sender forgets ids in time, and would then send the repetition a second time.
-        if await self._describe(run, newsletter.again()) is not None:
-            return Refusal.REPEATED
-        return None
-
-    async def _describe(self, run: ContentRun, newsletter: NewsletterId) -> EmailRecord | None:
-        question = DescribeEmail(
-            id=self.new_id(), email_id=str(newsletter), client=run.client or ""
-        )
-        return (await self.ask(question, EmailDescribed)).email
-
-    async def _repeat(self, run: ContentRun, messages: Sequence[str]) -> frozenset[str]:
-        question = RepeatEmails(
-            id=self.new_id(),
-            client=run.client,
-            name=run.content_type,
-            run_id=run.run_id,
-            email_ids=tuple(messages),
-        )
-        return frozenset((await self.ask(question, EmailsRepeated)).email_ids)
-
-
-def _label(run: ContentRun) -> str:
-    return f"{RUN_TAG}:{run.run_id}"
+    def _questions(self) -> RunQuestions:
+        return RunQuestions(self.ask, self.new_id)

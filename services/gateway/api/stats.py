@@ -1,6 +1,6 @@
 """Sums over mails by their outcomes: of a time, and of each hour or day in it."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -16,10 +16,9 @@ from shared.contracts import Category, CountEmails, EmailCounts, EmailsCounted
 from shared.contracts.clients import Scope
 from shared.contracts.fields import EPOCH, Domain, Moment
 from shared.contracts.frequency import check_timezone
-from shared.contracts.ledger import MAX_TIMEZONE_CHARS, TagLabel
+from shared.contracts.ledger import MAX_TIMEZONE_CHARS, STEP, TagLabel, next_step, whole_steps
 
 MAX_RANGE = timedelta(days=90)
-STEP = timedelta(hours=1)  # the ledger's sums are of the hours of UTC
 _DATE_CHARS = len("2026-11-01")
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Annotated[Moment, RFC3339_TIME])
 
@@ -82,7 +81,7 @@ class StatsQuery(StrictModel):
         """Return a time; of a date the first step of its day, as the ledger divides days."""
         if isinstance(moment, datetime):
             return moment
-        return _next_step(datetime.combine(moment, time(), ZoneInfo(self.timezone)))
+        return next_step(datetime.combine(moment, time(), ZoneInfo(self.timezone)))
 
 
 class MailCounts(ResponseBody):
@@ -169,14 +168,3 @@ def _period(counts: EmailCounts, zone: ZoneInfo) -> PeriodCounts:
     return PeriodCounts.copied_from(
         counts.model_copy(update={"since": counts.since.astimezone(zone)})
     )
-
-
-def whole_steps(begin: datetime, end: datetime) -> tuple[datetime, datetime]:
-    """Return the beginning and the end of a time, widened to whole steps."""
-    return begin - (begin - EPOCH) % STEP, _next_step(end)
-
-
-def _next_step(moment: datetime) -> datetime:
-    """Return the beginning of the first step that does not begin before `moment`."""
-    moment = moment.astimezone(UTC)  # else hours would be counted by the clock of the zone
-    return moment + (EPOCH - moment) % STEP
