@@ -41,5 +41,9 @@ class NoAnswer(TimeoutError):
     """No answer to a question came before its deadline."""
 
 
+class NewerTables(Exception):
+    """The tables of a service are of a later version than its own; a restart does not help."""
+
+
 class ConfigError(ValueError):
     """The settings are wrong; the message has one line for each mistake."""

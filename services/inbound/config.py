@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from services.inbound.reports.config import ReportSettings
 from services.inbound.submission.config import SubmissionSettings
 from shared.config import Seconds
+from shared.config.url import check_pair
 from shared.contracts.fields import matching
 from shared.topology import QUESTION_SECONDS
 
@@ -32,8 +33,14 @@ class InboundSettings(SubmissionSettings, ReportSettings):
 
     @model_validator(mode="after")
     def _has_both_files(self) -> Self:
-        for door in ("inbound_submission", "inbound_report"):
-            name = f"{door}_certificate"
-            if (getattr(self, name) is None) != (getattr(self, f"{name}_key") is None):
-                raise ValueError(f"{name.upper()} and {name.upper()}_KEY go together")
+        for name in ("inbound_submission_certificate", "inbound_report_certificate"):
+            certificate, key = getattr(self, name), getattr(self, f"{name}_key")
+            both = f"{name.upper()} and {name.upper()}_KEY"
+            if (certificate is None) != (key is None):
+                raise ValueError(f"{both} go together")
+            try:
+                if certificate is not None:
+                    check_pair(certificate, key)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{both}: {error}") from None
         return self

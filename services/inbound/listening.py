@@ -10,7 +10,7 @@ import structlog
 
 from services.inbound.smtp import HANDSHAKE_SECONDS, OpenConnections
 from shared.runtime import lifecycle
-from shared.runtime.health import MAX_ACCEPT_BACKLOG
+from shared.runtime.health import MAX_ACCEPT_BACKLOG, port_named
 
 logger = structlog.get_logger(__name__)
 
@@ -43,12 +43,13 @@ async def listening(
 
     With a context the connections are encrypted from their start.
     """
-    server = await asyncio.get_running_loop().create_server(
-        *(make, host, port),
-        ssl=context,
-        ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
-        backlog=MAX_ACCEPT_BACKLOG,
-    )
+    with port_named(host, port):
+        server = await asyncio.get_running_loop().create_server(
+            *(make, host, port),
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+            backlog=MAX_ACCEPT_BACKLOG,
+        )
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -62,6 +62,15 @@ def check_certificates(path: Path) -> Path:
     return path
 
 
+def check_pair(certificate: Path, key: Path) -> None:
+    """Raise ValueError unless a file holds a certificate in PEM, and the other one its key."""
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except ssl.SSLError:
+        raise ValueError("must hold a certificate in PEM, and its key") from None
+
+
 def tls(url: URL) -> ssl.SSLContext | None:
     """Return the context of an amqps or https address; `cafile` names trusted certificates.
 

@@ -1,8 +1,9 @@
 """The HTTP endpoints for an orchestrator: alive, ready, metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from aiohttp import web
@@ -41,6 +42,17 @@ def routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
     ]
 
 
+@contextmanager
+def port_named(host: str, port: int) -> Iterator[None]:
+    """Raise an OSError of one line, with host and port, if it cannot be listened there."""
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or 0  # below 0 of a name that is not found
+        reason = os.strerror(number) if number > 0 else error.strerror or error
+        raise OSError(f"{host}:{port} cannot be listened on: {reason}") from error
+
+
 @asynccontextmanager
 async def serving(
     app: web.Application,
@@ -65,8 +77,9 @@ async def serving(
         return made(runner.server, loop=loop)
 
     try:
-        # A site of the library knows only its own protocol.
-        listening = await loop.create_server(connected, host, port, backlog=MAX_ACCEPT_BACKLOG)
+        with port_named(host, port):
+            # A site of the library knows only its own protocol.
+            listening = await loop.create_server(connected, host, port, backlog=MAX_ACCEPT_BACKLOG)
         try:
             yield listening.sockets[0].getsockname()[1]
         finally:

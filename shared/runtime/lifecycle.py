@@ -14,10 +14,10 @@ import structlog
 import uvloop
 
 from shared.config import Settings, SettingsWarning
-from shared.errors import ConfigError, Retry, Unavailable
+from shared.errors import ConfigError, NewerTables, Retry, Unavailable
 from shared.runtime import log, tracing
 
-EXIT_USAGE = 2  # the settings are wrong: a restart does not help
+EXIT_USAGE = 2  # settings are wrong, or the version of the tables: a restart does not help
 EXIT_FAILURE = 1  # the broker, a database or a port is not available: a restart may help
 # New objects before the garbage collector looks for cycles. Requests and messages are freed without
 # it; at 700, Python's default, it cost the gateway 7 % of its time.
@@ -68,6 +68,9 @@ def run(
     tracing.start(loaded)
     try:
         uvloop.run(_until_signalled(service, loaded))
+    except NewerTables as error:
+        logger.error("gave up", reason=str(error))  # noqa: TRY400 -- the line says it all
+        return EXIT_USAGE
     except (Unavailable, OSError) as error:
         logger.error("gave up", reason=str(error))  # noqa: TRY400 -- the line says it all
         return EXIT_FAILURE

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 import sqlalchemy as sa
 
 from shared.config.url import masked_hosts
-from shared.errors import DatabaseAway, Reject
+from shared.errors import DatabaseAway, NewerTables, Reject
 from shared.runtime.outage import Outage, described
 from shared.storage import dialect, sqlite, versions
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
@@ -62,7 +62,8 @@ class Database:
 
         Without a URL they are a file in `data_dir`, of which the writer keeps `cache` kibibytes in
         memory. Waits up to START_SECONDS for a server that is away or still starting. Raises
-        OSError if the tables cannot be reached. Transactions under way are finished at the end.
+        OSError if the tables cannot be reached, NewerTables if they are of a later version.
+        Transactions under way are finished at the end.
         """
         file = data_dir / f"{service}.sqlite"
         where = str(file) if url is None else masked_hosts(url)
@@ -258,17 +259,19 @@ def _as_oserror(service: str, where: str) -> Iterator[None]:
     """Raise an OSError of one line: service, address, reason and advice."""
     try:
         yield
+    except NewerTables as error:
+        raise NewerTables(f"the database of {service}, {where}: {error}") from None
     except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
         text = f"the database of {service}, {where}: {described(_cause(error))}"
         raise OSError(f"{text}{_advice(error, where)}") from error
 
 
 def _advice(error: Exception, where: str) -> str:
+    if "://" not in where:
+        return "; check DATA_DIR, its mode and its disk"
     if isinstance(error, sa.exc.DBAPIError):
         advice = _ADVICE.get(sqlstate(error))
         return f"; {advice}" if advice else ""
-    if isinstance(error, sqlite3.Error):
-        return ""
     return f"; {Outage('the database', where, _URL_VARIABLE).advice(error)}"
 
 

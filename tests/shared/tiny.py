@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from shared.broker import Broker
 from shared.config import Settings
+from shared.errors import NewerTables
 from shared.runtime import lifecycle
 
 
@@ -17,7 +18,7 @@ class TinySettings(Settings):
 
     service: ClassVar[str] = "tiny"
 
-    tiny_act: Literal["wait", "stay", "hang", "connect", "fail", "end"] = "wait"
+    tiny_act: Literal["wait", "stay", "hang", "connect", "newer", "fail", "end"] = "wait"
     tiny_closes: Literal["quickly", "slowly"] = "quickly"
 
 
@@ -41,6 +42,8 @@ async def opened(settings: TinySettings) -> AsyncIterator[None]:
             await asyncio.Event().wait()
         if settings.tiny_act == "fail":
             raise RuntimeError("a defect")
+        if settings.tiny_act == "newer":
+            raise NewerTables("its tables are at version 0002")
         yield
     finally:
         if settings.tiny_closes == "slowly":

@@ -135,8 +135,12 @@ async def test_no_certificate(vhost: str) -> None:
         assert ports is None
 
 
-def test_files(vhost: str, files: tuple[Path, Path]) -> None:
-    """A certificate without its key is a mistake in the settings."""
+def test_files(vhost: str, files: tuple[Path, Path], authority: trustme.CA, tmp_path: Path) -> None:
+    """A certificate without its key, or with the key of another, is a mistake in the settings."""
+    (tmp_path / "other").mkdir()
+    other = files_of(authority, tmp_path / "other")[1]
+    with pytest.raises(ValueError, match="CERTIFICATE_KEY: must hold a certificate in PEM, and"):
+        inbound_settings(vhost, files, inbound_submission_certificate_key=other)
     with pytest.raises(ValueError, match="INBOUND_SUBMISSION_CERTIFICATE_KEY go together"):
         inbound_settings(vhost, files, inbound_submission_certificate_key=None)
     with pytest.raises(ValueError, match="INBOUND_REPORT_CERTIFICATE_KEY go together"):

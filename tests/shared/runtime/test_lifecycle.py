@@ -145,7 +145,7 @@ async def test_wrong_settings_are_a_line_each() -> None:
         "tiny: wrong settings",
         "AMQP_URL: is required: amqp://user:password@host/vhost of RabbitMQ",
         "HEALTH_PORT: must be a whole number",
-        "TINY_ACT: must be 'wait', 'stay', 'hang', 'connect', 'fail' or 'end'",
+        "TINY_ACT: must be 'wait', 'stay', 'hang', 'connect', 'newer', 'fail' or 'end'",
     ]
 
 
@@ -185,7 +185,7 @@ async def test_help_needs_nothing() -> None:
         code, lines, errors = await ended(process)
 
     assert (code, errors) == (0, "")
-    assert any("--tiny-act {wait,stay,hang,connect,fail,end}" in line for line in lines)
+    assert any("--tiny-act {wait,stay,hang,connect,newer,fail,end}" in line for line in lines)
     assert "opening" not in lines
 
 
@@ -209,6 +209,16 @@ async def test_a_broker_that_is_away_is_one_line() -> None:
     assert json.loads(line)["event"] == "gave up"
     assert f"127.0.0.1:{port}" in line
     assert "hunter2" not in line
+
+
+async def test_newer_tables_are_one_line() -> None:
+    """A service before its tables ends with one line, and with the code that no restart changes."""
+    async with tiny(**GOOD, TINY_ACT="newer") as process:
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (lifecycle.EXIT_USAGE, "")
+    (line,) = (line for line in lines if line not in {"opening", "closed"})
+    assert json.loads(line)["reason"] == "its tables are at version 0002"
 
 
 async def test_a_defect_is_logged_with_its_traceback() -> None:

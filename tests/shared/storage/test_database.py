@@ -312,7 +312,9 @@ async def test_wrong_password(postgres_url: str, tmp_path: Path, migrations: Pat
 async def test_a_file_that_cannot_be_opened(tmp_path: Path, migrations: Path) -> None:
     """A SQLite file that cannot be opened is an OSError that names the service."""
     (tmp_path / "notes.sqlite").mkdir()
-    with pytest.raises(OSError, match=r"the database of notes, .+/notes\.sqlite: unable to open"):
+    with pytest.raises(
+        OSError, match=r"the database of notes, .+/notes\.sqlite: unable.+ DATA_DIR"
+    ):
         async with Database.open("notes", None, tmp_path, migrations):
             pass
 

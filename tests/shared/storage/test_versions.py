@@ -1,6 +1,7 @@
 """The versions of tables: what a start compares, and what it loads."""
 
 import asyncio
+import shutil
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+from shared.errors import NewerTables
+from shared.storage.database import Database
 from tests.processes import started
 
 ROOT = Path(__file__).parents[3]
@@ -47,3 +50,23 @@ async def test_a_later_start_needs_no_alembic(database_url: str | None, tmp_path
             loaded.append(output.strip())
 
     assert loaded == [b"1", b"0"]
+
+
+async def test_newer_tables_are_refused(database_url: str | None, tmp_path: Path) -> None:
+    """A service that is put back to its version before ends with one line; nothing is changed."""
+    folder = shutil.copytree(ROOT / "services" / "otp" / "migrations", tmp_path / "migrations")
+    last = max(folder.glob("[0-9]*.py"))
+    for expected in (
+        None,
+        "the database of otp, .+ at version 0004, .+ none after 0003: run",
+        None,
+    ):
+        if expected is None:
+            shutil.copy(ROOT / "services" / "otp" / "migrations" / last.name, last)
+            async with Database.open("otp", database_url, tmp_path, folder) as database:
+                assert await database.ready()
+        else:
+            last.unlink()
+            with pytest.raises(NewerTables, match=expected):
+                async with Database.open("otp", database_url, tmp_path, folder):
+                    pass
