@@ -45,7 +45,7 @@ _COMPOUND = re.compile(
 )
 _NOT = re.compile(r"n['\u2019`\u00b4]t\b")
 # Words with underscores for blanks, unlike the names of codes, as ofr_416 is one.
-_JOINED = re.compile(r"\b[^\W\d_]+(?:_[^\W\d_]+)+\b")
+_JOINED = re.compile(r"\b_?(?:\d+_)?[^\W\d_]+(?:_[^\W\d_]+)+\b")
 # Numbers below 1000 are reply codes, parts of IP addresses and counts: ignored.
 # qmail writes enhanced codes as (#5.1.1).
 _WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+")

@@ -15,7 +15,7 @@ FIELD = "field"
 SURVEY = "survey"
 PARTS = (DEVELOPMENT, HOLDOUT, FIELD, SURVEY)
 # The halves of fresh.toml, third.toml and fourth.toml: the rules were improved on one, and scored
-# on the other at the end. The whole of fifth.toml was held back.
+# on the other at the end. The whole of fifth.toml and of sixth.toml was held back.
 IMPROVED_ON, HELD_BACK, WHOLE = "improved on", "held back", "whole"
 HALVES = (
     *(
@@ -24,6 +24,7 @@ HALVES = (
         for which in (IMPROVED_ON, HELD_BACK)
     ),
     f"fifth, {WHOLE}",
+    f"sixth, {WHOLE}",
 )
 
 
