@@ -1,9 +1,11 @@
-"""ops/kubernetes: valid by the schemas of Kubernetes, and about the services that there are."""
+"""ops/kubernetes: valid by the schemas of Kubernetes and KEDA, and about the services that there are."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import yaml
 from kubernetes_validate import validate
@@ -17,6 +19,7 @@ from tests.test_settings import KEY, settings_of
 FOLDER = ROOT / "ops" / "kubernetes"
 VERSIONS = ("1.30", "1.34", "1.37")  # the oldest that is supported by some vendor, and the newest
 CUSTOM = "keda.sh/v1alpha1"  # KEDA's own kinds, of which Kubernetes has no schema
+OF_KEDA: dict[str, Any] = json.loads((ROOT / "tests" / "keda.json").read_text())
 KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 
 
@@ -54,23 +57,30 @@ def of_kind(kind: str) -> dict[str, dict[str, Any]]:
 DEPLOYMENTS = of_kind("Deployment")
 
 
+def check(thing: dict[str, Any], version: str) -> None:
+    """Raise an error for what the schema of an object's kind asks for, or does not know."""
+    if thing["apiVersion"] == CUSTOM:
+        jsonschema_rs.validate({**OF_KEDA, "$ref": f"#/$defs/{thing['kind']}"}, thing)
+    else:
+        validate(thing, version, strict=True)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
-    "thing",
-    [each for each in OBJECTS if each["apiVersion"] != CUSTOM],
-    ids=lambda each: f"{each['kind']} {each['metadata']['name']}",
+    "thing", OBJECTS, ids=lambda each: f"{each['kind']} {each['metadata']['name']}"
 )
 def test_an_object_is_valid(thing: dict[str, Any], version: str) -> None:
     """It has what its schema asks for, and no field that the schema does not know."""
-    validate(thing, version, strict=True)
+    check(thing, version)
 
 
-def test_the_schemas_bite() -> None:
+@pytest.mark.parametrize("kind", ["Deployment", "ScaledObject"])
+def test_the_schemas_bite(kind: str) -> None:
     """A field with a mistake in its name is found."""
-    wrong = merged(DEPLOYMENTS["sender"], {"spec": {"replica": 1}})
+    wrong = merged(of_kind(kind)["sender"], {"spec": {"replica": 1}})
 
     with pytest.raises(Exception, match="'replica' was unexpected"):
-        validate(wrong, VERSIONS[-1], strict=True)
+        check(wrong, VERSIONS[-1])
 
 
 def test_every_service_is_deployed() -> None:
