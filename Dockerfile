@@ -14,7 +14,7 @@ CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
 FROM python:3.14-slim
 
 LABEL org.opencontainers.image.title="Postrider" \
-      org.opencontainers.image.description="A mail pipeline: gateway, sender, otp, classifier, ledger, scheduler, webhooks, console, simulator" \
+      org.opencontainers.image.description="A mail pipeline: gateway, sender, otp, classifier, ledger, scheduler, inbound, webhooks, console, simulator" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT AND Apache-2.0 AND 0BSD" \
       org.opencontainers.image.base.name="docker.io/library/python:3.14-slim"
