@@ -1,4 +1,4 @@
-"""ops/kubernetes: valid by the schemas of Kubernetes and KEDA, and about the services that there are."""
+"""ops/kubernetes: valid by the schemas of Kubernetes and KEDA, and about the present services."""
 
 import json
 import re
