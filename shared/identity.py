@@ -14,12 +14,17 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from shared import topology
 from shared.contracts import AcceptedEmail, Contract, OperatorQuestion, SendEmail
 from shared.contracts.fields import Id
 from shared.errors import Undecodable
+from shared.topology import OPERATOR, UNROUTED, Owner, is_reserved
 
 USER = "x-user"  # of a copy: the first publisher; empty when it is unknown
+
+# The users of operators, who replay dead letters and ask what nobody else may.
+OPERATORS = frozenset({OPERATOR, Owner.CONSOLE})
+# The users whose messages name the client they are for; any other user is a client itself.
+CLIENT_NAMING = frozenset({*Owner, OPERATOR} - {Owner.CLASSIFIER})
 
 DIRECT_REPLY = "amq.rabbitmq.reply-to"  # in a question; the broker writes an address in its place
 
@@ -32,6 +37,21 @@ _PROCESS = re.compile(rb"\x83X(?:v\x00|w)(.)(reply@[0-9]{1,10}).{12}", re.DOTALL
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
 C = TypeVar("C", bound=Contract)
+
+
+def may_name_clients(user: str) -> bool:
+    """Return whether messages of the broker's user `user` may name any client."""
+    return user in CLIENT_NAMING
+
+
+def may_copy(queue: str, user: str) -> bool:
+    """Return whether a broker's user may write copies, with our own headers, into `queue`.
+
+    These users are the queue's owner, through delay queues and dead letters, and those who replay
+    dead letters: the operator and the console. Unroutable messages may come from any service.
+    """
+    owner = queue.partition(".")[0]
+    return user in OPERATORS or user == owner or (queue == UNROUTED and user in set(Owner))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +72,10 @@ def identify(queue: str, reader: str, user_id: str | None, stated: str | None) -
     `stated` is its header USER. It is believed only from users that write copies into this
     queue: the reader, the queue's owner, the operator, who replays dead letters.
     """
-    is_copy = user_id is not None and (user_id == reader or topology.may_copy(queue, user_id))
+    is_copy = user_id is not None and (user_id == reader or may_copy(queue, user_id))
     user = stated or None if is_copy and stated is not None else user_id
-    names_clients = user is not None and (user == reader or topology.may_name_clients(user))
-    is_operator = user is not None and (user == reader or user in topology.OPERATORS)
+    names_clients = user is not None and (user == reader or may_name_clients(user))
+    is_operator = user is not None and (user == reader or user in OPERATORS)
     is_forged = stated is not None and not is_copy
     return Identity(user, names_clients, is_copy, is_forged, is_operator)
 
@@ -68,9 +88,9 @@ def attributed(message: C, identity: Identity) -> C:
     not name one.
     """
     if identity.is_forged:
-        raise Undecodable(f"{USER}: only a service or {topology.OPERATOR} may set this header")
+        raise Undecodable(f"{USER}: only a service or {OPERATOR} may set this header")
     if isinstance(message, OperatorQuestion) and not identity.is_operator:
-        raise Undecodable(f"only {topology.OPERATOR} and {topology.Owner.CONSOLE} may ask this")
+        raise Undecodable(f"only {OPERATOR} and {Owner.CONSOLE} may ask this")
     if identity.names_clients or "client" not in type(message).model_fields:
         return message
     claimed: str | None = getattr(message, "client")  # noqa: B009 -- not every contract has it
@@ -98,7 +118,7 @@ def check_reply_to(reply_to: str | None, publisher: Identity) -> None:
         return
     user = publisher.user
     is_own = publisher.names_clients or (user and reply_to.startswith(f"{user}."))
-    if topology.is_reserved(reply_to) or not is_own:
+    if is_reserved(reply_to) or not is_own:
         raise Undecodable(
             f"reply_to: {reply_to[:100]!r} is neither a direct reply-to address nor a queue that "
             f"begins with the user_id, {user!r}"

@@ -81,10 +81,6 @@ RESERVED = frozenset({*Owner, "mail", "delay", "amq"})
 
 # The broker's administrator; `make up` and compose.yaml name it so.
 OPERATOR = "postrider"
-# The users of operators, who replay dead letters and ask what nobody else may.
-OPERATORS = frozenset({OPERATOR, Owner.CONSOLE})
-# The users whose messages name the client they are for; any other user is a client itself.
-CLIENT_NAMING = frozenset({*Owner, OPERATOR} - {Owner.CLASSIFIER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +118,6 @@ def dead_queue(queue: str) -> str:
 def is_reserved(queue: str) -> bool:
     """Return whether the pipeline or the broker has, or may have, a queue of this name."""
     return queue.partition(".")[0] in RESERVED
-
-
-def may_name_clients(user: str) -> bool:
-    """Return whether messages of the broker's user `user` may name any client."""
-    return user in CLIENT_NAMING
-
-
-def may_copy(queue: str, user: str) -> bool:
-    """Return whether a broker's user may write copies, with our own headers, into `queue`.
-
-    These users are the queue's owner, through delay queues and dead letters, and those who replay
-    dead letters: the operator and the console. Unroutable messages may come from any service.
-    """
-    owner = queue.partition(".")[0]
-    return user in OPERATORS or user == owner or (queue == UNROUTED and user in set(Owner))
 
 
 def exchange_of(message: Contract) -> str:
