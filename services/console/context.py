@@ -18,6 +18,7 @@ from shared.errors import NoAnswer, Retry, Unavailable
 SESSION = web.RequestKey("session", Session)  # set before a page is called
 REMOTE = web.RequestKey("remote", str)  # the operator's address
 MAX_FORM_BYTES = 64 * 1024
+FORM_TYPE = "application/x-www-form-urlencoded"
 # By the first word of a question's key, for the text when no answer comes.
 SERVICES: Mapping[str, str] = {
     "email": "ledger",
@@ -113,8 +114,16 @@ def explained(error: Exception) -> str:
 
 
 async def read_form(request: web.Request) -> Mapping[str, str]:
-    """Return the fields of a form, the last of each name."""
-    posted = await request.post()
+    """Return the fields of a form, the last of each name.
+
+    Raises HTTPException for a form that no page of the console sends.
+    """
+    if request.content_type != FORM_TYPE:
+        raise web.HTTPUnsupportedMediaType(text=f"A form must be {FORM_TYPE}.")
+    try:
+        posted = await request.post()
+    except (ValueError, LookupError):  # a wrong encoding, or the name of none
+        raise web.HTTPBadRequest(text="The form is not in UTF-8.") from None
     return {name: value for name, value in posted.items() if isinstance(value, str)}
 
 

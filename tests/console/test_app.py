@@ -11,6 +11,7 @@ from yarl import URL
 
 from services.console import service
 from services.console.app import UNGUARDED
+from services.console.context import MAX_FORM_BYTES
 from services.console.login import COOKIE, MAX_LOGINS
 from services.console.operators import OPERATOR_NAME, LoginWay, Operators
 from services.console.rendering import NAVIGATION, STATIC_FILES
@@ -210,6 +211,34 @@ async def test_a_session_ends_with_its_token_and_its_place_on_the_list(
                 found.append("/login" not in (await visitor.get("/audit")).url)
 
     assert found == [True, True, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"form_token=x", "application/x-www-form-urlencoded; charset=nonsense", 400),
+        (b"\xff=\x80", "application/x-www-form-urlencoded", 400),
+        (b"--b\r\nbroken", "multipart/form-data; boundary=b", 415),
+        (b"a=" + b"x" * MAX_FORM_BYTES, "application/x-www-form-urlencoded", 413),
+    ],
+)
+async def test_a_form_of_no_page_is_refused(
+    visitor: Operator, body: bytes, kind: str, status: int
+) -> None:
+    """A program that sends what no browser would causes no fault of the console."""
+    headers = {"Content-Type": kind}
+    async with visitor.http.post(f"{visitor.url}/login", data=body, headers=headers) as answer:
+        assert answer.status == status
+
+
+@pytest.mark.parametrize("query", ["9" * 5000, "1-%00", "%D9%A1-x", "1-%ED%A0%80", "x", "9" * 20])
+async def test_a_page_of_the_audit_that_is_none_is_the_first(
+    operator: Operator, query: str
+) -> None:
+    """A link that somebody has changed by hand is no fault of the console."""
+    url = URL(f"{operator.url}/audit?before={query}", encoded=True)
+    async with operator.http.get(url) as answer:
+        assert answer.status == 200
 
 
 async def test_health_needs_no_session(visitor: Operator) -> None:

@@ -7,9 +7,9 @@ from aiohttp import web
 
 from services.console.context import PageContext, tried
 from services.console.store import ActionStore
-from shared.storage.dialect import MILLISECONDS_PER_SECOND
 
 PAGE_SIZE = 100
+MAX_TIME_DIGITS = 15  # of milliseconds since 1970: 30,000 years
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,5 @@ class AuditPages:
 def _cursor(text: str) -> tuple[int, str] | None:
     """Return the time and the id of the last action of the page before."""
     at, _, identifier = text.partition("-")
-    limit = 10**6 * 86_400 * MILLISECONDS_PER_SECOND
-    is_time = at.isdecimal() and int(at) < limit
+    is_time = at.isdecimal() and len(at) <= MAX_TIME_DIGITS
     return (int(at), identifier) if is_time and "\0" not in identifier else None
