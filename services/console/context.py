@@ -1,16 +1,20 @@
 """The parts that all pages need: questions to services, rendering, sessions and the audit."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from http import HTTPStatus
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 from aiohttp import web
+from pydantic import ValidationError
 
 from services.console.audit import ActionResult, Audit
 from services.console.logouts import EndedSessions
 from services.console.rendering import PageRenderer
 from services.console.sessions import Session, Sessions
+from shared import contracts
 from shared.broker import Broker
 from shared.contracts import Answer, Contract
 from shared.errors import NoAnswer, Retry, Unavailable
@@ -33,6 +37,7 @@ SERVICES: Mapping[str, str] = {
 }
 
 A = TypeVar("A", bound=Answer)
+Q = TypeVar("Q", bound=Contract)
 T = TypeVar("T")
 
 
@@ -41,6 +46,18 @@ class Missing:
     """The part of a page that could not be had, with the reason and what to do."""
 
     reason: str
+
+
+class Listing(NamedTuple):
+    """A page of a list: its filters, the answer, and the query of the next page.
+
+    Without an answer `mistake` says in words what is wrong with the filters.
+    """
+
+    filters: Mapping[str, str]
+    found: Answer | None = None
+    more: str | None = None
+    mistake: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,35 @@ class PageContext:
         if not isinstance(answer, kind):
             raise NoAnswer(f"an answer of the wrong type, {answer.routing_key}")
         return answer
+
+    def question(self, kind: type[Q], fields: Mapping[str, object]) -> Q:
+        """Return a question with an id of its own. Raises ValidationError."""
+        return kind.model_validate({"id": self.new_id(), **fields})
+
+    async def listing(
+        self,
+        request: web.Request,
+        names: Sequence[str],
+        question: Callable[[Mapping[str, str]], Contract],
+        kind: type[A],
+    ) -> Listing:
+        """Return what a service answers for the filters in a request's query."""
+        filters = given(request.query, *names)
+        try:
+            asked = question(filters)
+        except ValidationError as error:
+            return Listing(filters, mistake=contracts.mistakes(error))
+        found = await self.ask(asked, kind)
+        following = getattr(found, "next", None)
+        more = urlencode({**filters, "after": following}) if following else None
+        return Listing(filters, found, more)
+
+    def list_page(
+        self, request: web.Request, template: str, listing: Listing, **more: object
+    ) -> web.Response:
+        """Return a page with a list, or with the mistake in the filters beside them."""
+        status = HTTPStatus.BAD_REQUEST if listing.mistake else HTTPStatus.OK
+        return self.page(request, template, status, **listing._asdict(), **more)
 
     def page(
         self, request: web.Request, template: str, status: int = 200, **more: object

@@ -32,6 +32,8 @@ NAVIGATION: Mapping[str, str] = {
     "/clients": "Clients",
     "/audit": "Audit",
 }
+MS_PER_SECOND = 1000
+MAX_EXACT_SECONDS = 10  # beyond which nobody asks for parts of a second
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -44,6 +46,14 @@ def duration(seconds: float) -> str:
             rest = left % size // smaller
             return f"{left // size} {unit}" + (f" {rest} {name}" if rest else "")
     return f"{left} s"
+
+
+def latency(seconds: float) -> str:
+    """Return a short time span: `340 ms`, `2.5 s`, and in larger units from ten seconds on."""
+    milliseconds = max(0, round(seconds * MS_PER_SECOND))
+    if milliseconds < MS_PER_SECOND:
+        return f"{milliseconds} ms"
+    return f"{seconds:.3g} s" if seconds < MAX_EXACT_SECONDS else duration(seconds)
 
 
 def number(value: float) -> str:
@@ -81,6 +91,7 @@ class PageRenderer:
             undefined=jinja2.StrictUndefined,
         )
         environment.filters |= {"moment": moment, "number": number, "duration": duration}
+        environment.filters["latency"] = latency
         environment.globals["navigation"] = NAVIGATION
         return cls(now, environment)
 

@@ -231,6 +231,29 @@ async def test_a_form_of_no_page_is_refused(
         assert answer.status == status
 
 
+async def test_a_filter_that_nothing_can_have_is_explained_beside_it(
+    answers: Answers, operator: Operator
+) -> None:
+    """What was typed is still there, and no list is shown."""
+    del answers
+    for path, name in (
+        ("/messages", "recipient"),
+        ("/suppressions", "email"),
+        ("/subscriptions", "email"),
+        ("/domains", "domain"),
+        ("/webhooks", "client"),
+        ("/content", "client"),
+        ("/webhooks/w-1", "status"),
+        ("/webhooks/w-1/tries", "message_id"),
+    ):
+        page = await operator.get(f"{path}?{name}=no%20such")
+
+        assert page.status == 400, path
+        assert f"Nothing was looked up: {name}: must" in page.words, path
+        assert "<table>" not in page.text, path
+        assert 'value="no such"' in page.text or name in {"status", "message_id"}, path
+
+
 @pytest.mark.parametrize("query", ["9" * 5000, "1-%00", "%D9%A1-x", "1-%ED%A0%80", "x", "9" * 20])
 async def test_a_page_of_the_audit_that_is_none_is_the_first(
     operator: Operator, query: str

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from services.console.rendering import FOLDER, duration, moment, number
+from services.console.rendering import FOLDER, duration, latency, moment, number
 
 VENDOR = FOLDER / "static/vendor"
 
@@ -28,6 +28,22 @@ VENDOR = FOLDER / "static/vendor"
 def test_a_time_span_has_its_two_largest_units(seconds: float, text: str) -> None:
     """A person sees at once whether it is seconds or days."""
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-0.1, "0 ms"),
+        (0.0004, "0 ms"),
+        (0.34, "340 ms"),
+        (0.9996, "1 s"),
+        (2.5, "2.5 s"),
+        (75, "1 min 15 s"),
+    ],
+)
+def test_a_short_time_span_is_exact(seconds: float, text: str) -> None:
+    """A mail that took a third of a second did not take 0 s."""
+    assert latency(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -50,13 +51,11 @@ class ContentPages:
 
     async def list(self, request: web.Request) -> web.Response:
         """Return the content types of all clients, or of one."""
-        filters = given(request.query, "client", "after")
-        question = ListContentTypes.model_validate({"id": self.context.new_id(), **filters})
-        found = await self.context.ask(question, ContentTypesListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
-            request, "content.html", filters=filters, types=found.content_types, more=more
+        question = partial(self.context.question, ListContentTypes)
+        listing = await self.context.listing(
+            request, ("client", "after"), question, ContentTypesListed
         )
+        return self.context.list_page(request, "content.html", listing)
 
     async def show(self, request: web.Request) -> web.Response:
         """Return a content type with a preview of its mail, and its latest runs."""

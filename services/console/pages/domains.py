@@ -1,17 +1,15 @@
 """Recipient domains: which accept any address, and why that is believed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
 
 from aiohttp import web
 
-from services.console.context import PageContext, given
+from services.console.context import PageContext
 from shared.contracts import (
     CountDomains,
     DescribeDomain,
     DomainDescribed,
-    DomainEvidence,
     DomainsCounted,
     DomainsListed,
     ListDomains,
@@ -19,6 +17,7 @@ from shared.contracts import (
 )
 
 PAGE_SIZE = 50
+FILTERS = ("domain", "status", "after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,24 +32,21 @@ class DomainPages:
 
     async def show(self, request: web.Request) -> web.Response:
         """Return one domain, or a page of all or of those of a verdict, with their numbers."""
-        filters = given(request.query, "domain", "status", "after")
         counts = await self.context.ask(CountDomains(id=self.context.new_id()), DomainsCounted)
-        domains, following = await self._found(filters)
-        more = urlencode({**filters, "after": following}) if following else None
-        return self.context.page(
+        kind = DomainDescribed if request.query.get("domain", "").strip() else DomainsListed
+        listing = await self.context.listing(request, FILTERS, self._question, kind)
+        found = listing.found
+        domains = [found] if isinstance(found, DomainDescribed) else getattr(found, "domains", ())
+        return self.context.list_page(
             request,
             "domains.html",
-            filters=filters,
+            listing,
             verdicts=list(Verdict),
             counts=counts,
             domains=domains,
-            more=more,
         )
 
-    async def _found(self, filters: dict[str, str]) -> tuple[Sequence[DomainEvidence], str | None]:
-        if domain := filters.get("domain"):
-            one = DescribeDomain(id=self.context.new_id(), domain=domain)
-            return [await self.context.ask(one, DomainDescribed)], None
-        fields = {"id": self.context.new_id(), "limit": PAGE_SIZE, **filters}
-        page = await self.context.ask(ListDomains.model_validate(fields), DomainsListed)
-        return page.domains, page.next
+    def _question(self, filters: Mapping[str, str]) -> DescribeDomain | ListDomains:
+        if "domain" in filters:
+            return self.context.question(DescribeDomain, filters)
+        return self.context.question(ListDomains, {"limit": PAGE_SIZE, **filters})

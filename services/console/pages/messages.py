@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from services.console.context import PageContext, given
+from services.console.context import PageContext
 from shared.contracts import (
     CancelEmail,
     Category,
@@ -41,18 +42,14 @@ class MessagePages:
 
     async def list(self, request: web.Request) -> web.Response:
         """Return the newest mails, or those of a recipient, a client, a status or a class."""
-        filters = given(request.query, *FILTERS)
-        question = ListEmails.model_validate({"id": self.context.new_id(), **filters})
-        found = await self.context.ask(question, EmailsListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
+        question = partial(self.context.question, ListEmails)
+        listing = await self.context.listing(request, FILTERS, question, EmailsListed)
+        return self.context.list_page(
             request,
             "messages.html",
-            filters=filters,
+            listing,
             statuses=list(EmailStatus),
             categories=list(Category),
-            emails=found.emails,
-            more=more,
         )
 
     async def show(self, request: web.Request) -> web.Response:

@@ -1,6 +1,6 @@
 """Subscriptions: who gets which newsletter, and when the next one is."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -17,6 +17,7 @@ from shared.contracts import (
 
 PAGE_SIZE = 50
 PATH = "/subscriptions"
+FILTERS = ("email", "client", "content_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,13 @@ class SubscriptionPages:
 
     async def list(self, request: web.Request) -> web.Response:
         """Return subscriptions: of all, of a client, an address or a content type."""
-        filters = given(request.query, "email", "client", "content_type", "after")
-        question = ListSubscriptions.model_validate(
-            {"id": self.context.new_id(), "limit": PAGE_SIZE, **filters}
+        listing = await self.context.listing(
+            request, (*FILTERS, "after"), self._question, SubscriptionsListed
         )
-        found = await self.context.ask(question, SubscriptionsListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
-            request,
-            "subscriptions.html",
-            filters=filters,
-            subscriptions=found.subscriptions,
-            more=more,
-        )
+        return self.context.list_page(request, "subscriptions.html", listing)
+
+    def _question(self, filters: Mapping[str, str]) -> ListSubscriptions:
+        return self.context.question(ListSubscriptions, {"limit": PAGE_SIZE, **filters})
 
     async def end(self, request: web.Request) -> web.Response:
         """End a subscription; what is already queued is mailed."""
@@ -55,5 +50,5 @@ class SubscriptionPages:
             ended = answer.result is SubscriptionResult.ENDED
             result.text = "it has ended" if ended else "there was none any more"
             result.failed = not ended
-        filters = urlencode(given(form, "email", "client", "content_type"))
+        filters = urlencode(given(form, *FILTERS))
         raise self.context.back(request, f"{PATH}?{filters}" if filters else PATH, result)

@@ -1,6 +1,6 @@
 """The suppression list: looked up by address, added to, removed from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -22,6 +22,7 @@ from shared.contracts import (
 )
 
 PATH = "/suppressions"
+FILTERS = ("email", "client", "origin", "after")
 PAGE_SIZE = 50
 _CHECKED = TypeAdapter(NewSuppression)
 
@@ -42,26 +43,19 @@ class SuppressionPages:
 
     async def show(self, request: web.Request) -> web.Response:
         """Return the entries of an address, or the newest of all."""
-        filters = given(request.query, "email", "client", "origin", "after")
-        found = await self.context.ask(self._question(filters), SuppressionsListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
+        listing = await self.context.listing(request, FILTERS, self._question, SuppressionsListed)
+        return self.context.list_page(
             request,
             "suppressions.html",
-            filters=filters,
+            listing,
             origins=list(SuppressionOrigin),
             categories=list(Category),
-            entries=found.suppressions,
-            more=more,
         )
 
-    def _question(self, filters: dict[str, str]) -> DescribeSuppression | ListSuppressions:
+    def _question(self, filters: Mapping[str, str]) -> DescribeSuppression | ListSuppressions:
         if "email" in filters:
-            fields = {name: filters[name] for name in ("email", "client") if name in filters}
-            return DescribeSuppression.model_validate({"id": self.context.new_id(), **fields})
-        return ListSuppressions.model_validate(
-            {"id": self.context.new_id(), "limit": PAGE_SIZE, **filters}
-        )
+            return self.context.question(DescribeSuppression, filters)
+        return self.context.question(ListSuppressions, {"limit": PAGE_SIZE, **filters})
 
     async def add(self, request: web.Request) -> web.Response:
         """Add an entry by hand."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import quote, urlencode
+from functools import partial
+from urllib.parse import quote
 
 from aiohttp import web
 
-from services.console.context import PageContext, given, read_form
+from services.console.context import PageContext, read_form
 from shared.contracts import (
     ChangeWebhook,
     Contract,
@@ -47,60 +48,36 @@ class WebhookPages:
 
     async def list(self, request: web.Request) -> web.Response:
         """Return the endpoints of all clients, or of one."""
-        filters = given(request.query, "client", "after")
-        question = ListWebhooks.model_validate({"id": self.context.new_id(), **filters})
-        found = await self.context.ask(question, WebhooksListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
-            request, "webhooks.html", filters=filters, webhooks=found.webhooks, more=more
-        )
+        question = partial(self.context.question, ListWebhooks)
+        listing = await self.context.listing(request, ("client", "after"), question, WebhooksListed)
+        return self.context.list_page(request, "webhooks.html", listing)
 
     async def show(self, request: web.Request) -> web.Response:
         """Return an endpoint and its newest events."""
         webhook = await self._webhook(request)
-        filters = given(request.query, "status", "after")
-        question = ListWebhookDeliveries.model_validate(
-            {
-                "id": self.context.new_id(),
-                "webhook_id": webhook.webhook_id,
-                "limit": PAGE_SIZE,
-                **filters,
-            }
-        )
-        found = await self.context.ask(question, WebhookDeliveriesListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
+        fixed = {"webhook_id": webhook.webhook_id, "limit": PAGE_SIZE}
+        listing = await self.context.listing(
             request,
-            "webhook.html",
-            webhook=webhook,
-            filters=filters,
-            statuses=list(DeliveryStatus),
-            deliveries=found.deliveries,
-            more=more,
+            ("status", "after"),
+            lambda filters: self.context.question(ListWebhookDeliveries, {**fixed, **filters}),
+            WebhookDeliveriesListed,
+        )
+        statuses = list(DeliveryStatus)
+        return self.context.list_page(
+            request, "webhook.html", listing, webhook=webhook, statuses=statuses
         )
 
     async def tries(self, request: web.Request) -> web.Response:
         """Return the newest requests to an endpoint, of all events or of one."""
         webhook = await self._webhook(request)
-        filters = given(request.query, "message_id", "after")
-        question = ListWebhookTries.model_validate(
-            {
-                "id": self.context.new_id(),
-                "webhook_id": webhook.webhook_id,
-                "limit": TRIES,
-                **filters,
-            }
-        )
-        found = await self.context.ask(question, WebhookTriesListed)
-        more = urlencode({**filters, "after": found.next}) if found.next else None
-        return self.context.page(
+        fixed = {"webhook_id": webhook.webhook_id, "limit": TRIES}
+        listing = await self.context.listing(
             request,
-            "webhook_tries.html",
-            webhook=webhook,
-            filters=filters,
-            tries=found.tries,
-            more=more,
+            ("message_id", "after"),
+            lambda filters: self.context.question(ListWebhookTries, {**fixed, **filters}),
+            WebhookTriesListed,
         )
+        return self.context.list_page(request, "webhook_tries.html", listing, webhook=webhook)
 
     async def act(self, request: web.Request) -> web.Response:
         """Send a test event, send again what was not delivered, disable or enable."""
