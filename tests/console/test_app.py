@@ -234,7 +234,7 @@ async def test_a_form_of_no_page_is_refused(
 async def test_a_filter_that_nothing_can_have_is_explained_beside_it(
     answers: Answers, operator: Operator
 ) -> None:
-    """What was typed is still there, and no list is shown."""
+    """The typed text is still there, and no list is shown."""
     del answers
     for path, name in (
         ("/messages", "recipient"),

@@ -1,17 +1,27 @@
 """The first page: mails a second, what waits, and what needs an operator."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aiohttp import web
 
 from services.console.context import PageContext
+from services.console.queues import QueueRow
+from services.console.rendering import number
 from services.console.sampling import Sampler
 from services.console.traffic import OUTCOMES
 from shared import dead_letter
-from shared.contracts import Category
+from shared.contracts import Category, CircuitState
 
 ALL = "all"  # in a query: of all classes together
+
+
+class OperatorTask(NamedTuple):
+    """A fault that an operator can mend, and the page to do it on."""
+
+    text: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,6 @@ class OverviewPages:
     async def show(self, request: web.Request) -> web.Response:
         """Return the page."""
         sampler = self.sampler
-        letters = {each: sampler.queues.waiting(each) for each in dead_letter.dead_queues()}
         return self.context.page(
             request,
             "overview.html",
@@ -42,7 +51,7 @@ class OverviewPages:
             looked_at=sampler.queues.at,
             work=sampler.queues.work(),
             delays=sampler.queues.delays(),
-            letters={name: count for name, count in letters.items() if count},
+            problems=list(_problems(sampler)),
         )
 
     async def traffic(self, request: web.Request) -> web.Response:
@@ -55,3 +64,27 @@ class OverviewPages:
         if request.query.get("span") == "day":
             return web.json_response(traffic.day(category, self.sampler.now()))
         return web.json_response(traffic.hour(category))
+
+
+def _problems(sampler: Sampler) -> Iterator[OperatorTask]:
+    """Yield what is wrong by the last looks, what stops mail first."""
+    rows = sampler.queues.work() if sampler.queues.at else ()
+    yield from (OperatorTask(text, "#queues") for row in rows if (text := _fault(row)))
+    for sender in sampler.relays.senders():
+        for relay in sender.answer.relays:
+            if relay.circuit is not CircuitState.CLOSED:
+                text = f"takes no {relay.category} mail: it failed {relay.failures} times"
+                yield OperatorTask(f"{relay.relay} {text}", "/relays")
+    for queue in dead_letter.dead_queues():
+        if count := sampler.queues.waiting(queue):
+            text = f"{number(count)} in {queue}: look why, then send back or drop"
+            yield OperatorTask(text, f"/dead-letters/{queue}")
+
+
+def _fault(row: QueueRow) -> str | None:
+    if row.is_missing:
+        return f"the queue {row.name} is missing: run ops topology declare"
+    if row.consumers:
+        return None
+    waits = f" ({number(row.waiting)} waiting)" if row.waiting else ""
+    return f"nothing reads {row.name}{waits}: start {row.name.partition('.')[0]}"

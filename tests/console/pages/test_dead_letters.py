@@ -78,6 +78,8 @@ async def test_the_first_pages_count_letters_and_queues(vhost: str, operator: Op
 
     assert f"{LETTERS} 2" in listed.words
     assert "none: start the service ledger" in overview.words
+    assert "nothing reads webhooks.questions: start webhooks" in overview.words
+    assert "the queue sender.otp is missing: run ops topology declare" in overview.words
     assert "is missing: run ops topology declare" in overview.words
 
 
@@ -113,7 +115,7 @@ async def test_one_letter_is_dropped_for_good(vhost: str, operator: Operator) ->
     assert "m-1" not in shown.words
     assert "m-2" in shown.words
     await settled(vhost, LETTERS, 1)
-    assert f"operator 127.0.0.1 drop dead letters {LETTERS}: m-1 1 dropped" in audit.words
+    assert f"drop dead letters {LETTERS}: m-1 1 dropped operator 127.0.0.1" in audit.words
 
 
 async def test_a_letter_of_unknown_origin_cannot_go_back(vhost: str, operator: Operator) -> None:

@@ -18,9 +18,10 @@ async def test_relays_are_shown_as_a_sender_answered(answers: Answers, operator:
         return RELAY.relay in (await operator.get("/relays")).words
 
     await until(shown)
-    page = await operator.get("/relays")
+    page, overview = await operator.get("/relays"), await operator.get("/")
 
     assert "open: failed 2 times, tried again in 4 s" in page.words
+    assert f"{RELAY.relay} takes no bulk mail: it failed 2 times" in overview.words
     assert any(isinstance(each, DescribeRelays) for each in answers.asked)
 
 
