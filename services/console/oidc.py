@@ -6,19 +6,21 @@ RFC 7636, OpenID Connect Core 3.1, OpenID Connect Discovery.
 import asyncio
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Annotated, Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
 import jwt
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")  # of ID tokens: no secret that both sides know
 PROVIDER_SECONDS = 10.0  # for an answer of the provider
 LEEWAY_SECONDS = 30  # between its clock and ours
+MAX_ANSWER_BYTES = 1024 * 1024  # keys and tokens have some kilobytes
 SCOPES = "openid email profile"
 
 Url = Annotated[str, Field(max_length=2000, pattern="^https?://")]
@@ -97,7 +99,10 @@ class OidcProvider:
         }
         if self.client_secret is not None:
             form["client_secret"] = self.client_secret
-        answer = await self._read(self.http.post(found.token_endpoint, data=form))
+        answer = await self._read(
+            # A redirect would take the code and the secret elsewhere.
+            self.http.post(found.token_endpoint, data=form, allow_redirects=False)
+        )
         token = answer.get("id_token")
         if not isinstance(token, str):
             raise OidcError("the provider sent no ID token")
@@ -133,23 +138,34 @@ class OidcProvider:
                 leeway=LEEWAY_SECONDS,
                 options={"require": ["iss", "sub", "aud", "exp", "iat"]},
             )
-        except (jwt.PyJWTError, StopIteration, ValueError) as error:
+        except (jwt.PyJWTError, StopIteration, TypeError, ValueError) as error:
             raise OidcError(f"the ID token is not valid: {type(error).__name__}") from error
+        if claims.get("azp", self.client_id) != self.client_id:  # OpenID Connect Core 3.1.3.7
+            raise OidcError("the ID token is not valid: it was made for another client")
         return claims
 
     async def _read(self, request: "aiohttp.client._RequestContextManager") -> dict[str, Any]:
         """Return the JSON object of a successful answer."""
         try:
             async with asyncio.timeout(PROVIDER_SECONDS), request as answer:
-                body = await answer.read()
-                if not answer.ok:
+                if answer.status != HTTPStatus.OK:
                     raise OidcError(f"the provider answered {answer.status}")
+                body = await _read_body(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise OidcError(f"the provider does not answer: {type(error).__name__}") from error
         try:
-            found = json.loads(body)
+            found = orjson.loads(body)
         except ValueError as error:
             raise OidcError("the provider's answer is no JSON") from error
         if not isinstance(found, dict):
             raise OidcError("the provider's answer is no object")
         return found
+
+
+async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise OidcError("the provider's answer is too long")
+    return bytes(body)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import jwt
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from aiohttp.typedefs import Handler
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 CLIENT, SECRET = "console", "a client's secret of the provider's own"
@@ -30,13 +31,14 @@ class Provider:
     signing_key: rsa.RSAPrivateKey | None = None  # another one than is published
     asked: list[dict[str, str]] = field(default_factory=list)
     refuses: bool = False
+    broken: dict[str, web.Response] = field(default_factory=dict)  # by the path
 
     @classmethod
     @asynccontextmanager
     async def running(cls) -> AsyncIterator[Self]:
         """Serve until the block is left."""
         provider = cls()
-        app = web.Application()
+        app = web.Application(middlewares=[provider.break_answers])
         app.add_routes(
             [
                 web.get("/.well-known/openid-configuration", provider.configuration),
@@ -48,6 +50,11 @@ class Provider:
         async with TestServer(app) as server:
             provider.issuer = str(server.make_url("")).rstrip("/")
             yield provider
+
+    @web.middleware
+    async def break_answers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer what a test has set for a path."""
+        return self.broken.pop(request.path, None) or await handler(request)
 
     async def configuration(self, _: web.Request) -> web.Response:
         """Return where everything is."""

@@ -1,17 +1,22 @@
 """The login by an OpenID provider, from the link to the session."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ops import ports
+from services.console.oidc import MAX_ANSWER_BYTES
 from tests.console.operator import Operator, declare, settings, visiting
-from tests.console.provider import CLIENT, SECRET, Provider
+from tests.console.provider import CLIENT, KEY_ID, SECRET, Provider
 
 pytestmark = pytest.mark.rabbit
+CONFIGURATION = "/.well-known/openid-configuration"
 ANN = {"sub": "s-ann", "email": "Ann@ops.example", "email_verified": True}
 
 
@@ -71,6 +76,7 @@ async def test_a_viewer_may_only_look(visitor: Operator, provider: Provider) -> 
         ({"aud": "another"}, "the ID token is not valid"),
         ({"iss": "https://evil.example"}, "the ID token is not valid"),
         ({"exp": 1_000_000_000}, "the ID token is not valid"),
+        ({"azp": "another"}, "it was made for another client"),
     ],
 )
 async def test_a_token_that_is_not_for_this_login_begins_no_session(
@@ -83,6 +89,33 @@ async def test_a_token_that_is_not_for_this_login_begins_no_session(
     assert page.status in {403, 502}
     assert words in page.words
     assert "/login" in (await visitor.get("/audit")).url
+
+
+CURVE = json.loads(
+    jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key())
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        (CONFIGURATION, b"[" * 100_000, "answer is no JSON"),
+        (CONFIGURATION, b'{"issuer": "https://evil.example"}', "configuration is not complete"),
+        ("/token", b"[]", "answer is no object"),
+        ("/token", b'"' + b"x" * MAX_ANSWER_BYTES, "answer is too long"),
+        ("/keys", json.dumps({"keys": [{**CURVE, "kid": KEY_ID}]}).encode(), "is not valid"),
+    ],
+)
+async def test_a_wrong_answer_of_the_provider_is_explained(
+    visitor: Operator, provider: Provider, path: str, body: bytes, words: str
+) -> None:
+    """Nothing that it answers is a fault of the console; the next login works."""
+    provider.broken[path] = web.Response(body=body)
+    refused = await visitor.get("/login/oidc")
+
+    assert refused.status == 502
+    assert words in refused.words
+    assert (await visitor.get("/login/oidc?next=/audit")).url == f"{visitor.url}/audit"
 
 
 async def test_a_token_of_another_key_begins_no_session(
