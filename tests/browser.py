@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -10,9 +11,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import pytest
 
 from tests.waiting import until
 
+PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
+NEEDS_CHROMIUM = pytest.mark.skipif(
+    PROGRAM is None, reason="there is no chromium (apt install chromium)"
+)
 START_LINES = 200  # of its log, until it says where it listens
 # The lowest contrast (WCAG 2.2, 1.4.3) of the texts that are seen, and of what.
 CONTRAST = """
@@ -36,10 +42,17 @@ CONTRAST = """
 """
 
 
+@pytest.fixture(scope="module")
+def debugger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a browser for all tests of a file."""
+    with chromium(tmp_path_factory.mktemp("browser")) as address:
+        yield address
+
+
 @contextmanager
-def chromium(program: str, profile: Path) -> Iterator[str]:
+def chromium(profile: Path) -> Iterator[str]:
     """Start a browser and yield the address of its debugger; end it at last."""
-    command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    command = [PROGRAM or "", "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
     command += ["--disable-dev-shm-usage", "--remote-debugging-port=0"]
     command += [f"--user-data-dir={profile}", "about:blank"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603  # found by `shutil.which`

@@ -7,6 +7,7 @@ import pytest
 
 pytest_plugins = [
     "tests.brokers",
+    "tests.browser",
     "tests.certificates",
     "tests.clock",
     "tests.databases",

@@ -1,6 +1,5 @@
 """The pages in a browser: accessible, live, and with nothing inline or from elsewhere."""
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,17 +7,13 @@ from typing import Any
 import pytest
 
 from services.console.rendering import NAVIGATION
-from tests.browser import Page, chromium
+from tests.browser import NEEDS_CHROMIUM, Page, chromium
 from tests.console.answers import PAGES, answering
 from tests.console.operator import DELAYS, TOKEN, Operator, declare, settings, visiting
 from tests.modules import ROOT
 from tests.ops.dying import LETTERS, QUEUE, handled, mail, refuse, rejected
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.rabbit,
-    pytest.mark.skipif(PROGRAM is None, reason="there is no chromium (apt install chromium)"),
-]
+pytestmark = [pytest.mark.rabbit, NEEDS_CHROMIUM]
 AXE = (ROOT / "tests/console/axe/axe.min.js").read_text()
 DESK, PHONE = (1200, 900), (390, 844)
 LETTERS_PATH = f"/dead-letters/{LETTERS}"
@@ -51,7 +46,7 @@ async def operator(vhost: str, tmp_path: Path) -> AsyncIterator[Operator]:
 @pytest.fixture
 async def page(operator: Operator, tmp_path: Path) -> AsyncIterator[Page]:
     """Log in by a browser."""
-    with chromium(PROGRAM or "", tmp_path / "chromium") as debugger:
+    with chromium(tmp_path / "chromium") as debugger:
         async with Page.opened(debugger) as found:
             await found.call("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
             await found.resize(*DESK)

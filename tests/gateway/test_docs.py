@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,11 +15,10 @@ import pytest
 from services.gateway import service
 from services.gateway.api import openapi
 from services.gateway.app import OPERATIONS, docs_routes
-from tests.browser import Page, chromium
+from tests.browser import NEEDS_CHROMIUM, Page, chromium
 from tests.gateway.api_client import ApiClient, declare, settings
 from tests.modules import ROOT
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 FOLDER = ROOT / "services/gateway/page"
 LIBRARY = FOLDER / "swagger-ui"
 PATHS = [route.path for route in docs_routes()]
@@ -130,14 +128,14 @@ def test_an_installed_distribution_has_the_page(tmp_path: Path) -> None:
     assert any(name.endswith("licenses/services/gateway/page/swagger-ui/LICENSE") for name in names)
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="there is no chromium (apt install chromium)")
+@NEEDS_CHROMIUM
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 async def test_a_browser_shows_every_operation(
     api: ApiClient, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     """All operations are shown, light and dark, and the policy refuses nothing of the page."""
     operations = sum(map(len, openapi.document(OPERATIONS)["paths"].values()))
-    with chromium(PROGRAM or "", tmp_path) as debugger:
+    with chromium(tmp_path) as debugger:
         async with Page.opened(debugger) as page:
             await page.call("Page.addScriptToEvaluateOnNewDocument", source=COUNT_REFUSALS)
             await page.resize(*size)

@@ -1,30 +1,19 @@
 """The pages behind links in a real browser: light and dark, on a phone, by keyboard."""
 
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from services.gateway.api.link_texts import TEXTS
-from tests.browser import CONTRAST, Page, chromium
+from tests.browser import CONTRAST, NEEDS_CHROMIUM, Page
 from tests.gateway.api_client import ApiClient
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="there is no chromium (apt install chromium)"
-)
+pytestmark = NEEDS_CHROMIUM
 PHONE, DESK = (390, 844), (1200, 800)
 PATH = "/unsubscribe/unknown"  # the same page as of a link, with "this list" for its name
 MIN_CONTRAST = 4.5  # WCAG 2.2, 1.4.3
 FOCUSED = "document.activeElement.value"
 OUTLINE = "parseFloat(getComputedStyle(document.activeElement).outlineWidth)"
-
-
-@pytest.fixture(scope="module")
-def debugger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start the browser for all tests of this file."""
-    with chromium(PROGRAM or "", tmp_path_factory.mktemp("browser")) as address:
-        yield address
 
 
 @pytest.fixture

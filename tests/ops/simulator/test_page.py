@@ -2,32 +2,21 @@
 
 import asyncio
 import base64
-import shutil
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from email.message import EmailMessage
 
 import pytest
 
 from ops.simulator.simulator import Simulator, SimulatorSettings
-from tests.browser import CONTRAST, Page, chromium
+from tests.browser import CONTRAST, NEEDS_CHROMIUM, Page
 
-PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="there is no chromium (apt install chromium)"
-)
+pytestmark = NEEDS_CHROMIUM
 
 DOT = base64.b64decode("R0lGODlhAQABAIAAAP8AAAAAACH5BAAAAAAALAAAAAABAAEAAAICRAEAOw==")
 DESK, PHONE = (1200, 800), (390, 844)
 LISTED = "document.querySelectorAll('#list li').length"
 FOCUSED = "document.activeElement.closest('li')?.dataset.id"
 PANEL = "document.querySelector('.panel:not([hidden])')"
-
-
-@pytest.fixture(scope="module")
-def debugger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start the browser for all tests of this file."""
-    with chromium(PROGRAM or "", tmp_path_factory.mktemp("browser")) as address:
-        yield address
 
 
 @pytest.fixture
