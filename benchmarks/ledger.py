@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import random
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,9 +23,9 @@ import sqlalchemy as sa
 
 from benchmarks import drain, mail, report, sink
 from benchmarks.accept import HttpLoad, answers, series
-from benchmarks.bench import Bench, BenchError, BenchPlan, in_turns, load_average
+from benchmarks.bench import Bench, BenchPlan, in_turns, load_average
 from benchmarks.report import Series
-from benchmarks.services import NAME, MeasuredService, Vhost, database, total
+from benchmarks.services import NAME, Vhost, database
 from services.ledger.mails import (
     DAY_MILLISECONDS,
     Acceptance,
@@ -61,7 +60,6 @@ DAYS = 30  # over which the known mails were accepted
 BATCH_SIZE = 10_000  # mails a transaction
 BOUNCED_SHARE, WAITING_SHARE, TAGGED_SHARE = 0.02, 0.01, 0.1
 _RECORD_SECONDS = 300.0  # for all of it
-_LOOK_SECONDS = 0.2  # between two looks at the metrics, each of which costs 2 ms
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _TRANSACTIONAL, _BULK = map([*Category].index, (Category.TRANSACTIONAL, Category.BULK))
 _DELIVERED, _BOUNCED = map([*EmailStatus].index, (EmailStatus.DELIVERED, EmailStatus.BOUNCED))
@@ -88,7 +86,9 @@ async def recorded(bench: Bench, mails: int) -> Recorded:
         async with vhost.running("ledger") as service:
             before = service.processor
             async with asyncio.timeout(_RECORD_SECONDS):
-                rate = await _watch(service, 2 * mails)
+                rate = await service.rate(
+                    2 * mails, "postrider_deliveries_total", queue=LEDGER_MAIL, end="done"
+                )
             return Recorded(rate, (service.processor - before) / (2 * mails), service.memory)
 
 
@@ -121,22 +121,6 @@ def _delivered(command: SendEmail) -> EmailDelivered:
         attempt=1,
         reply=Reply(stage=Stage.DOT, code=250, enhanced="2.0.0", text="Ok: queued as 4DF3A1C0"),
     )
-
-
-async def _watch(service: MeasuredService, count: int) -> float:
-    """Look at the metrics until all events are done; return the rate from the first look on."""
-    first, begun = 0.0, 0.0
-    while True:
-        metrics, now = await service.metrics(), time.perf_counter()
-        done = total(metrics, "postrider_deliveries_total", queue=LEDGER_MAIL, end="done")
-        if done >= count:
-            break
-        if done and not begun:
-            first, begun = done, now
-        await asyncio.sleep(_LOOK_SECONDS)
-    if not begun:
-        raise BenchError("all events were recorded at the first look: measure more of them")
-    return (done - first) / (now - begun)
 
 
 async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from benchmarks import mail, report
 from benchmarks.bench import POSTGRESQL, SQLITE, Bench, BenchError, BenchPlan, load_average
 from benchmarks.report import Series
-from benchmarks.services import NAME, MeasuredService, Vhost, database, total
+from benchmarks.services import NAME, Vhost, database
 from services.scheduler.service import MIGRATIONS
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, Leases, Step, milliseconds
@@ -40,7 +40,6 @@ LOOKS = 300  # for the next
 LIST = "news"
 ROWS = 1000  # of an insert
 _RELEASE_SECONDS = 600.0  # for all of it
-_LOOK_SECONDS = 0.1  # between two looks at the metrics
 _OWN = {
     "SCHEDULER_PUBLIC_URL": "https://bench.example",
     "SCHEDULER_RATE": "100000",
@@ -73,7 +72,7 @@ async def released(bench: Bench, name: str, count: int) -> Released:
         async with vhost.running("scheduler", data, **settings, **_OWN) as service:
             before = service.processor
             async with asyncio.timeout(_RELEASE_SECONDS):
-                rate = await _watch(service, count)
+                rate = await service.rate(count, "postrider_newsletters_total", end="published")
             found = Released(rate, (service.processor - before) / count, service.memory)
         waiting = await vhost.waiting_mails(Category.BULK)
         if waiting != count:
@@ -123,22 +122,6 @@ def _row(client: str, number: int, period_at: int) -> dict[str, object]:
         "period_at": period_at,
         "due_at": period_at,
     }
-
-
-async def _watch(service: MeasuredService, count: int) -> float:
-    """Look at the metrics until all are published; return the rate from the first look on."""
-    first, begun = 0.0, 0.0
-    while True:
-        metrics, now = await service.metrics(), time.perf_counter()
-        done = total(metrics, "postrider_newsletters_total", end="published")
-        if done >= count:
-            break
-        if done and not begun:
-            first, begun = done, now
-        await asyncio.sleep(_LOOK_SECONDS)
-    if not begun:
-        raise BenchError("all were published at the first look: measure more of them")
-    return (done - first) / (now - begun)
 
 
 async def finding(bench: Bench, name: str, counts: Sequence[int]) -> Sequence[Series]:

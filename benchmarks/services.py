@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -27,6 +28,7 @@ from shared.broker import Broker
 from shared.contracts import Category, Contract
 from shared.topology import Owner, sending_queue, shard_queues
 
+LOOK_SECONDS = 0.1  # between two looks at the metrics, each of which costs 2 ms
 NAME = "bench"  # of our connection to the broker, and of our client
 NO_CLIENT: Sequence[str | None] = (None,)
 # Without the services that are not run, whose queues of events would fill up beside a drain.
@@ -65,6 +67,24 @@ class MeasuredService:
                 return list(text_string_to_metric_families(await response.text()))
         except aiohttp.ClientError as error:
             raise BenchError(f"the service shows no metrics: {error}") from error
+
+    async def rate(self, count: int, name: str, **labels: str) -> float:
+        """Wait until a metric is at `count`; return its rate, a second, from the first look on.
+
+        Raises BenchError if it was there at the first look.
+        """
+        first, begun = 0.0, 0.0
+        while True:
+            metrics, now = await self.metrics(), time.perf_counter()
+            done = total(metrics, name, **labels)
+            if done >= count:
+                break
+            if done and not begun:
+                first, begun = done, now
+            await asyncio.sleep(LOOK_SECONDS)
+        if not begun:
+            raise BenchError("all was done at the first look: measure more of it")
+        return (done - first) / (now - begun)
 
 
 def total(metrics: Iterable[Metric], name: str, **labels: str) -> float:
