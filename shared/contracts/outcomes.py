@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from operator import not_
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,11 @@ MAX_CODE = 999  # three digits (RFC 5321 4.2)
 MAX_ENHANCED_CHARS = 9  # such as 5.123.123 (RFC 3463 2)
 MAX_REPLY_CHARS = 10_000  # the sender cuts a text at 1,000; masked addresses may be longer
 MAX_RULE_CHARS = 200
+RULE: Any = Field(
+    None,
+    max_length=MAX_RULE_CHARS,
+    description="The rule that chose the class, @ the version of its set",
+)
 MAX_REASON_CHARS = 1000
 MAX_OUTCOME_BYTES = 4 * MAX_SMALL_BYTES  # 43 kB of metadata and a reply
 
@@ -95,11 +101,7 @@ class NotAccepted(Outcome):
     """The outcome of a message that no server has accepted for certain."""
 
     reply_class: ReplyClass | None = Field(None, description="Absent where there is no reply")
-    rule: str | None = Field(
-        None,
-        max_length=MAX_RULE_CHARS,
-        description="The rule that chose the class, @ the version of its set",
-    )
+    rule: str | None = RULE
 
 
 class EmailDelivered(Outcome):

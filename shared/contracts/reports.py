@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from shared.contracts.fields import Id, Metadata, ShortText, Tags
 from shared.contracts.mail import Category
 from shared.contracts.message import Event
-from shared.contracts.outcomes import MAX_OUTCOME_BYTES, MAX_RULE_CHARS, Reply, ReplyClass
+from shared.contracts.outcomes import MAX_OUTCOME_BYTES, RULE, Reply, ReplyClass
 
 MAX_REPORTER_CHARS = 255  # of a domain name
 MAX_RECEIVED_BYTES = 256 * 1024  # of a mail that was received, as far as it is told
@@ -109,11 +109,7 @@ class ReportBounced(Report):
         None, description="That a server had to the mail; absent if the report does not quote it"
     )
     reply_class: ReplyClass
-    rule: str | None = Field(
-        None,
-        max_length=MAX_RULE_CHARS,
-        description="The rule that chose the class, @ the version of its set",
-    )
+    rule: str | None = RULE
 
 
 class ReportDelayed(Report):
