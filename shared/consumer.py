@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -26,6 +26,7 @@ from shared.inflight import DeliveryTag, InFlight, Phase
 from shared.retry import Reschedule
 from shared.runtime import log, tracing
 from shared.runtime.metrics import QueueMetrics
+from shared.topology import QUESTION_SECONDS
 
 HANDLING_SECONDS = 60.0  # the time limit of a handler, unless its subscription has another
 REPUBLISH_SECONDS = 1.0  # between two tries to publish a result
@@ -65,6 +66,13 @@ class Subscription:
     group_size: int = 1
     handle_batch: BatchHandler | None = None
     shards: Sequence[str] = ()
+
+    @classmethod
+    def to_questions(
+        cls, queue: str, handlers: Mapping[type[Contract], Handler], prefetch: int
+    ) -> Self:
+        """Return a subscription to questions: late or failed ones are neither answered nor kept."""
+        return cls(queue, handlers, prefetch, limit_seconds=QUESTION_SECONDS, retries=False)
 
     @property
     def queues(self) -> Sequence[str]:

@@ -75,7 +75,7 @@ def _events(handlers: EventHandlers) -> Subscription:
 
 
 def _questions(handlers: QueryHandlers) -> Subscription:
-    return Subscription(
+    return Subscription.to_questions(
         topology.CLASSIFIER_QUESTIONS,
         {
             DescribeDomain: handlers.on_describe_domain,
@@ -83,6 +83,4 @@ def _questions(handlers: QueryHandlers) -> Subscription:
             CountDomains: handlers.on_count_domains,
         },
         MAX_QUESTIONS_IN_FLIGHT,
-        limit_seconds=topology.QUESTION_SECONDS,
-        retries=False,
     )

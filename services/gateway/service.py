@@ -226,7 +226,7 @@ def _providers(settings: GatewaySettings) -> Mapping[str, Provider]:
 
 
 def _questions(keys: ClientHandlers, operators: OperatorHandlers) -> Subscription:
-    return Subscription(
+    return Subscription.to_questions(
         topology.GATEWAY_QUESTIONS,
         {
             AuthenticateClient: keys.on_authenticate_client,
@@ -239,8 +239,6 @@ def _questions(keys: ClientHandlers, operators: OperatorHandlers) -> Subscriptio
             RevokeClientKey: operators.on_revoke_key,
         },
         MAX_QUESTIONS_IN_FLIGHT,
-        limit_seconds=topology.QUESTION_SECONDS,
-        retries=False,
     )
 
 

@@ -122,7 +122,7 @@ def _commands(handlers: SuppressionHandlers) -> Subscription:
 
 
 def _questions(mails: MailQueryHandlers, suppressions: SuppressionHandlers) -> Subscription:
-    return Subscription(
+    return Subscription.to_questions(
         topology.LEDGER_QUESTIONS,
         {
             DescribeEmail: mails.on_describe_email,
@@ -135,8 +135,6 @@ def _questions(mails: MailQueryHandlers, suppressions: SuppressionHandlers) -> S
             ListSuppressions: suppressions.on_list,
         },
         MAX_QUESTIONS_IN_FLIGHT,
-        limit_seconds=topology.QUESTION_SECONDS,
-        retries=False,
     )
 
 

@@ -75,11 +75,9 @@ def _subscriptions(handlers: CodeHandlers) -> Sequence[Subscription]:
             },
             MAX_COMMANDS_IN_FLIGHT,
         ),
-        Subscription(
+        Subscription.to_questions(
             topology.OTP_QUESTIONS,
             {VerifyCode: handlers.on_verify_code},
             MAX_QUESTIONS_IN_FLIGHT,
-            limit_seconds=topology.QUESTION_SECONDS,
-            retries=False,
         ),
     )

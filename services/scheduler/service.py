@@ -143,7 +143,7 @@ def _questions(
     later: LaterHandlers,
     runs: RunHandlers,
 ) -> Subscription:
-    return Subscription(
+    return Subscription.to_questions(
         topology.SCHEDULER_QUESTIONS,
         {
             SaveContentType: contents.on_save,
@@ -163,8 +163,6 @@ def _questions(
             RepeatEmails: runs.on_repeat,
         },
         MAX_QUESTIONS_IN_FLIGHT,
-        limit_seconds=topology.QUESTION_SECONDS,
-        retries=False,
     )
 
 

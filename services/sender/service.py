@@ -34,7 +34,6 @@ from shared.runtime.sealing import AddressHasher, Sealer
 from shared.storage.database import ASK_SECONDS, Database, DatabaseClock
 from shared.storage.rate_limit import TokenBuckets
 from shared.topology import (
-    QUESTION_SECONDS,
     SENDER_ADDRESSES,
     SENDER_QUESTIONS,
     sending_queue,
@@ -130,15 +129,13 @@ def _stop_subscriptions(handlers: StopHandlers, relays: RelayHandlers) -> tuple[
             MAX_ENTRIES_IN_FLIGHT,
             limit_seconds=FORGET_SECONDS,
         ),
-        Subscription(
+        Subscription.to_questions(
             SENDER_QUESTIONS,
             {
                 CancelEmail: handlers.on_cancel_email,
                 DescribeRelays: relays.on_describe_relays,
             },
             MAX_ENTRIES_IN_FLIGHT,
-            limit_seconds=QUESTION_SECONDS,
-            retries=False,
         ),
     )
 

@@ -153,7 +153,7 @@ def _commands(events: WebhookEventHandlers, endpoints: EndpointHandlers) -> Subs
 
 
 def _questions(endpoints: EndpointHandlers, history: HistoryHandlers) -> Subscription:
-    return Subscription(
+    return Subscription.to_questions(
         topology.WEBHOOK_QUESTIONS,
         {
             CreateWebhook: endpoints.on_create,
@@ -168,6 +168,4 @@ def _questions(endpoints: EndpointHandlers, history: HistoryHandlers) -> Subscri
             ListWebhookTries: history.on_tries,
         },
         MAX_QUESTIONS_IN_FLIGHT,
-        limit_seconds=topology.QUESTION_SECONDS,
-        retries=False,
     )
