@@ -156,7 +156,9 @@ def explained(error: Exception) -> str:
         service = SERVICES.get(key.partition(".")[0])
         if service is not None:
             return f"The service {service} did not answer. Look whether it runs, and at its log."
-    return f"{error}. Look whether RabbitMQ and the database run."
+    if isinstance(error, Unavailable):
+        return f"RabbitMQ does not answer as it should: {error}. Look whether it runs."
+    return f"{error}. Look whether the database of the console runs."
 
 
 async def read_form(request: web.Request) -> Mapping[str, str]:
