@@ -1,6 +1,8 @@
 """A client of a running gateway, its settings and its queues."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -8,6 +10,7 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from services.gateway import service
 from services.gateway.config import GatewaySettings
 from shared import rabbitmq, topology
 from shared.contracts import Category
@@ -53,6 +56,11 @@ class ApiClient:
     http: aiohttp.ClientSession
     url: str
     key: str = ""
+
+    @property
+    def port(self) -> int:
+        """The port of the gateway."""
+        return int(self.url.rpartition(":")[2])
 
     async def call(
         self,
@@ -130,3 +138,12 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
         for shard in topology.shard_queues(category)
     ]
     await rabbitmq.declare(url, topology.EXCHANGES, [*queues, *shards])
+
+
+@asynccontextmanager
+async def running(
+    settings: GatewaySettings, http: aiohttp.ClientSession
+) -> AsyncIterator[ApiClient]:
+    """Run a gateway, and yield a registered client."""
+    async with service.serving(settings, asyncio.Event()) as port:
+        yield await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")

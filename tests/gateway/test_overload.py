@@ -18,7 +18,7 @@ from services.gateway import service
 from shared import topology
 from shared.contracts import Category, SendEmail
 from shared.rabbitmq import publisher
-from tests.gateway.api_client import MAIL, ApiClient, ApiResponse, declare, settings
+from tests.gateway.api_client import MAIL, ApiClient, ApiResponse, declare, running, settings
 from tests.gateway.fake_service import FakeService, running_service
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -103,8 +103,7 @@ async def test_a_broker_that_blocks_is_a_503_and_no_mail_is_lost(
     monkeypatch.setattr(publisher, "PUBLISH_SECONDS", 4 * BLOCKED_SECONDS)
     await declare(vhost)
     limited = settings(vhost, tmp_path, gateway_max_requests=2)
-    async with service.serving(limited, asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+    async with running(limited, http) as api:
         with memory_alarm(node):
             posting = await blocked(api, 2)
             begun = time.monotonic()
@@ -141,8 +140,7 @@ async def test_a_full_queue_is_a_503_until_it_has_room(
 ) -> None:
     """A full queue refuses at once with Retry-After; each accepted mail is kept, and no other."""
     await declare(vhost, max_length=5)
-    async with service.serving(settings(vhost, tmp_path), asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+    async with running(settings(vhost, tmp_path), http) as api:
         begun = time.monotonic()
         answers = [await post(api, f"k{number}") for number in range(20)]
         waited = time.monotonic() - begun

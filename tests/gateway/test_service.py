@@ -15,7 +15,7 @@ from shared import topology
 from shared.contracts import AddSuppressions, Category, SendEmail, SuppressionsChanged
 from shared.links import LinkedSubscription, LinkKind, Links, link_end
 from shared.runtime.sealing import Sealer
-from tests.gateway.api_client import LINK_KEY, MAIL, ApiClient, declare, settings
+from tests.gateway.api_client import LINK_KEY, MAIL, ApiClient, declare, running, settings
 from tests.gateway.fake_service import FakeService, running_service
 from tests.tap import depth
 from tests.waiting import PATIENCE_SECONDS
@@ -29,8 +29,7 @@ async def test_an_unanswered_question_is_a_503(
     """A question without an answer is a 503 after the set seconds."""
     await declare(vhost)
     quick = settings(vhost, tmp_path, gateway_answer_seconds=0.3)
-    async with service.serving(quick, asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+    async with running(quick, http) as api:
         begun = time.monotonic()
         answer = await api.call("GET", "/v1/domains/one.example")
 
@@ -45,9 +44,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     """A client that stops in the middle of a body gets a 408, and the connection is closed."""
     await declare(vhost)
     impatient = settings(vhost, tmp_path, gateway_body_seconds=0.3)
-    async with service.serving(impatient, asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with running(impatient, http) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(
             b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             + f"Authorization: Bearer {api.key}\r\nContent-Length: 100\r\n\r\n{{".encode()
@@ -177,8 +175,7 @@ async def test_an_answer_says_how_many_requests_are_left(
     """Errors have the fields too; the administrator and the public, who have no quota, do not."""
     await declare(vhost)
     given = settings(vhost, tmp_path, gateway_client_rate=1000)
-    async with service.serving(given, asyncio.Event()) as port:
-        shop = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+    async with running(given, http) as shop:
         first = await shop.post("/v1/messages", MAIL)
         second = await shop.post("/v1/messages", {})
         others = [
@@ -201,10 +198,9 @@ async def test_a_client_with_large_bodies_in_flight_starves_no_other(
     size = 64 * 1024
     given = settings(vhost, tmp_path, gateway_max_body=size, gateway_max_bodies=2 * size)
     large = MAIL | {"text": "x" * (size - 1024)}
-    async with service.serving(given, asyncio.Event()) as port:
-        shop = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+    async with running(given, http) as shop:
         bank = await shop.registered("bank")
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await asyncio.open_connection("127.0.0.1", shop.port)
         writer.write(
             b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             + f"Authorization: Bearer {shop.key}\r\nContent-Length: {size}\r\n\r\n{{".encode()

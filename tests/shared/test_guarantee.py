@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 
 from ops.broker import RabbitServer as Node
 from shared import delivery, rabbitmq, retry, topology
@@ -159,16 +160,21 @@ async def test_a_handler_has_a_time_limit(url: str) -> None:
     assert len(attempts) == 2
 
 
-async def test_a_rejected_message_goes_to_the_dead_letters(url: str) -> None:
-    """Reject is final: dead letters with the handler's reason, no second try."""
-    handler = ScriptedHandler(Reject("never"))
+async def dead_letter(url: str, handler: ScriptedHandler) -> AbstractIncomingMessage:
+    """Publish a mail to a handler that fails, and return the dead letter that it becomes."""
     async with (
         Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
         broker.consuming(subscription(handler)),
     ):
         await broker.publish(mail("first"))
-        letter = await dead.next()
+        return await dead.next()
+
+
+async def test_a_rejected_message_goes_to_the_dead_letters(url: str) -> None:
+    """Reject is final: dead letters with the handler's reason, no second try."""
+    handler = ScriptedHandler(Reject("never"))
+    letter = await dead_letter(url, handler)
 
     assert (letter.headers[delivery.CAUSE], letter.headers[delivery.REASON]) == (
         "rejected",
@@ -180,13 +186,7 @@ async def test_a_rejected_message_goes_to_the_dead_letters(url: str) -> None:
 async def test_attempts_end_in_the_dead_letters(url: str) -> None:
     """A message that always fails is tried so many times and no more."""
     handler = ScriptedHandler(*(Retry("again", after=1.0) for _ in range(99)))
-    async with (
-        Broker.connect(url, "tests") as broker,
-        tapped(url, topology.DEAD) as dead,
-        broker.consuming(subscription(handler)),
-    ):
-        await broker.publish(mail("first"))
-        letter = await dead.next()
+    letter = await dead_letter(url, handler)
 
     assert letter.headers[delivery.CAUSE] == "exhausted"
     assert letter.headers[delivery.ATTEMPT] == retry.MAX_ATTEMPTS

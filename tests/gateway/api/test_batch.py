@@ -7,12 +7,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.gateway import service
 from services.gateway.app import OPERATIONS
 from shared import contracts, topology
 from shared.contracts import Category, EmailDelivered, SendEmail
 from shared.template import MailTemplate, RenderedMail, Variables
-from tests.gateway.api_client import MAIL, ApiClient, ApiResponse, declare, settings
+from tests.gateway.api_client import MAIL, ApiClient, ApiResponse, declare, running, settings
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import Tap, depth, tapped
 from tests.waiting import PATIENCE_SECONDS
@@ -200,9 +199,7 @@ async def test_a_queue_that_becomes_full_in_a_batch(
 ) -> None:
     """Every message that is answered as accepted is on the queue."""
     await declare(vhost, max_length=20)
-    async with service.serving(settings(vhost, tmp_path), asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
-
+    async with running(settings(vhost, tmp_path), http) as api:
         answers = [await api.post(PATH, [MAIL] * 10) for _ in range(8)]
 
     assert answers[0].status == 202
@@ -347,9 +344,7 @@ async def test_the_memory_of_rendered_messages_is_bounded(
     await declare(vhost)
     given = settings(vhost, tmp_path, gateway_max_bodies=1024, gateway_max_body=64 * 1024)
     large = MAILING["template"] | {"text": "x" * 20_000, "html": None}
-    async with service.serving(given, asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
-
+    async with running(given, http) as api:
         small = await api.post(PATH, MAILING)
         several = MAILING | {"template": large, "recipients": MAILING["recipients"] * 3}
         refused = await api.post(PATH, several)

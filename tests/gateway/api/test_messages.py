@@ -11,7 +11,6 @@ import aiohttp
 import orjson
 import pytest
 
-from services.gateway import service
 from services.gateway.api import messages
 from shared import contracts, topology
 from shared.contracts import (
@@ -22,7 +21,7 @@ from shared.contracts import (
     SendEmail,
 )
 from shared.contracts.attachment import MAX_ATTACHED_BYTES
-from tests.gateway.api_client import MAIL, ApiClient, declare, settings
+from tests.gateway.api_client import MAIL, ApiClient, declare, running, settings
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import depth, tapped
 from tests.waiting import PATIENCE_SECONDS
@@ -88,9 +87,7 @@ async def test_a_full_queue_refuses(
 ) -> None:
     """A message that the broker refuses is a 503; every accepted one is on the queue."""
     await declare(vhost, max_length=5)
-    async with service.serving(settings(vhost, tmp_path), asyncio.Event()) as port:
-        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
-
+    async with running(settings(vhost, tmp_path), http) as api:
         statuses = [(await api.post("/v1/messages", MAIL)).status for _ in range(20)]
 
     assert set(statuses) == {202, 503}

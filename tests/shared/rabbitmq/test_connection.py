@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,22 @@ async def farewell(peer: Peer) -> None:
     peer.say(commands.Connection.CloseOk())
 
 
+async def is_published(publisher: Publisher) -> bool:
+    """Return whether a message can be published now."""
+    try:
+        await publisher.publish(item())
+    except Unavailable:
+        return False
+    return True
+
+
 async def test_a_lost_connection_comes_back(connection: Connection, proxy: Proxy) -> None:
     """It comes back as often as it is lost; a publisher waits for it within its time limit."""
     publisher = Publisher(connection, "tests")
-
-    async def is_published() -> bool:
-        try:
-            await publisher.publish(item())
-        except Unavailable:
-            return False
-        return True
-
     for _ in range(3):
         await publisher.publish(item())
         proxy.cut()
-        await until(is_published)
+        await until(partial(is_published, publisher))
 
 
 async def test_the_next_node_takes_over(vhost: str) -> None:
@@ -73,17 +75,9 @@ async def test_the_next_node_takes_over(vhost: str) -> None:
         nodes = [url.with_port(gone.port), url.with_port(other.port)]
         async with Connection.open(nodes, "tests", 0) as opened:
             publisher = Publisher(opened, "tests")
-
-            async def is_published() -> bool:
-                try:
-                    await publisher.publish(item())
-                except Unavailable:
-                    return False
-                return True
-
-            assert await is_published()
+            assert await is_published(publisher)
             await first.aclose()
-            await until(is_published)
+            await until(partial(is_published, publisher))
 
 
 async def test_each_node_is_tried_at_least_once(vhost: str) -> None:
