@@ -112,6 +112,17 @@ class Receiver:
         return Counter((each.path, each.message_id) for each in self.got)
 
 
+def answer_after(released: asyncio.Event) -> Answering:
+    """Return the answer of a receiver that hangs until an event is set."""
+
+    async def hang(request: web.Request) -> web.Response:
+        del request
+        await released.wait()
+        return web.Response()
+
+    return hang
+
+
 def tls(authority: trustme.CA, *hosts: str) -> ssl.SSLContext:
     """Return a server's TLS context for some hosts."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

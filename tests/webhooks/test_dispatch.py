@@ -17,7 +17,7 @@ from shared.storage.database import Database
 from tests.clock import Clock
 from tests.waiting import until
 from tests.webhooks.conftest import ALLOWED, TRY_SECONDS
-from tests.webhooks.receivers import LOOPBACK, Names, Receiver
+from tests.webhooks.receivers import LOOPBACK, Names, Receiver, answer_after
 from tests.webhooks.store.tables import SEALER, Tables
 from tests.webhooks.store.test_deliveries import of
 
@@ -84,13 +84,7 @@ async def test_fifty_receivers_that_hang_among_a_thousand(
     """All others get each event once, while these still hang; each of these has one request."""
     released, names = asyncio.Event(), [f"w{number}" for number in range(1000)]
     hanging = {f"/w{number}" for number in range(0, 1000, 20)}
-
-    async def hang(request: web.Request) -> web.Response:
-        del request
-        await released.wait()
-        return web.Response()
-
-    receiver.answers.update(dict.fromkeys(hanging, hang))
+    receiver.answers.update(dict.fromkeys(hanging, answer_after(released)))
     for name in names:
         await tables.add(name, url=receiver.url(f"/{name}"))
     await tables.keep("e1", "e2", "e3")
@@ -185,13 +179,7 @@ async def test_an_endpoint_that_is_deleted_while_a_try_is_under_way(
 ) -> None:
     """The try ends without a trace, and nothing else is sent."""
     released = asyncio.Event()
-
-    async def hang(request: web.Request) -> web.Response:
-        del request
-        await released.wait()
-        return web.Response()
-
-    receiver.answers["/hooks"] = hang
+    receiver.answers["/hooks"] = answer_after(released)
     await tables.add("w1", url=receiver.url())
     await tables.add("w2", url=receiver.url("/other"))
     await tables.keep("e1", "e2")
@@ -256,13 +244,7 @@ async def test_a_stop_cuts_off_what_takes_too_long(
     tables: Tables, requester: WebhookRequester, receiver: Receiver
 ) -> None:
     """It counts as no try, and is due for others at once."""
-
-    async def hang(request: web.Request) -> web.Response:
-        del request
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    receiver.answers["/hooks"] = hang
+    receiver.answers["/hooks"] = answer_after(asyncio.Event())
     await tables.add(url=receiver.url())
     await tables.keep("e1")
     async with sending(tables, requester, drain=0.0):
@@ -277,12 +259,6 @@ async def test_endpoints_that_fail_have_half_of_the_connections(
 ) -> None:
     """However many of them hang, the others are served."""
     held = asyncio.Event()
-
-    async def hang(request: web.Request) -> web.Response:
-        del request
-        await held.wait()
-        return web.Response()
-
     for number in range(10):
         name = f"w{number}"
         receiver.statuses[f"/{name}"] = 500
@@ -291,7 +267,7 @@ async def test_endpoints_that_fail_have_half_of_the_connections(
     async with sending(tables, requester, connections=4) as running:
         await receiver.count(10)
         await quiet(tables)
-        receiver.answers.update({f"/w{number}": hang for number in range(10)})
+        receiver.answers.update({f"/w{number}": answer_after(held) for number in range(10)})
         tables.clock.seconds += HOUR
         running.wake()
         await receiver.count(12)

@@ -12,7 +12,7 @@ from standardwebhooks import WebhookVerificationError
 from services.webhooks.requests import MAX_ANSWER_BYTES, WebhookRequester
 from services.webhooks.signing import secret_text
 from tests.webhooks.conftest import ALLOWED, TRY_SECONDS
-from tests.webhooks.receivers import HOST, LOOPBACK, Names, Receiver, receiving, talking
+from tests.webhooks.receivers import HOST, LOOPBACK, Names, Receiver, Talk, receiving, talking
 
 SECRET, OLD, OTHER = (letter * 32 for letter in (b"a", b"b", b"c"))
 BODY = '{"type":"email.delivered","data":{"recipient":"Änne@example.org"}}'.encode()
@@ -145,17 +145,22 @@ async def test_a_receiver_that_never_answers(ca_file: Path, authority: trustme.C
     assert (answer.status, answer.error) == (None, "no answer in 0.2 s")
 
 
+def closing_after(octets: bytes) -> Talk:
+    """Return a receiver that ends the connection after some octets of its answer."""
+
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(octets)
+        await writer.drain()
+
+    return close
+
+
 async def test_a_receiver_that_closes_before_its_answer(
     requester: WebhookRequester, authority: trustme.CA
 ) -> None:
     """It does not count as one that has the event."""
-
-    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(b"HTTP/1.1 20")
-        await writer.drain()
-
-    async with talking(authority, close) as url:
+    async with talking(authority, closing_after(b"HTTP/1.1 20")) as url:
         answer = await requester.send(url, "msg_1", BODY, [SECRET])
 
     assert answer.status is None
@@ -166,13 +171,8 @@ async def test_a_receiver_that_closes_within_its_answer(
     requester: WebhookRequester, authority: trustme.CA
 ) -> None:
     """Its status counts: it is what the receiver says of the event."""
-
-    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-        await writer.drain()
-
-    async with talking(authority, close) as url:
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
+    async with talking(authority, closing_after(half)) as url:
         answer = await requester.send(url, "msg_1", BODY, [SECRET])
 
     assert (answer.status, answer.body) == (200, b"half")
