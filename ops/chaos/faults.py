@@ -21,6 +21,9 @@ _PAUSE_SECONDS: Final = 6.0
 _SILENCE_SECONDS: Final = 40.0
 _PARTED_SECONDS: Final = 20.0
 _PROMOTED_SECONDS: Final = 3.0  # a program that watches the primary needs longer
+_JUMP_SECONDS: Final = 8.0
+_HOUR_SECONDS: Final = 3600
+_DAY_SECONDS: Final = 24 * _HOUR_SECONDS
 _NO_DISK: Final = "1000000GB"
 _SOME_DISK: Final = "200MB"
 _SOME_MEMORY: Final = "0.4"  # RabbitMQ's default
@@ -37,8 +40,9 @@ class StackFault:
 
     Recovery counts from its end, or from its begin if it has none, or if the stack must go on
     meanwhile (`survived`). `backlog_seconds`, and as long as it lasted, is the bound for what
-    waited. After one that `doubles`, SMTP cannot tell whether mails of the classes that are sent
-    again have arrived, and no result says so.
+    waited. One that `expires` sets clocks, by which codes are too late. After one that `doubles`,
+    SMTP cannot tell whether mails of the classes that are sent again have arrived, and no result
+    says so.
     """
 
     name: str
@@ -49,6 +53,7 @@ class StackFault:
     kind: StackKind = StackKind.PLAIN
     backlog_seconds: float = BOUND_SECONDS
     doubles: bool = False
+    expires: bool = False
     survived: bool = False
 
     @property
@@ -98,6 +103,27 @@ def _of_services() -> Iterator[StackFault]:
             _limit(name, None),
             _PAUSE_SECONDS,
         )
+
+
+def _of_clocks() -> Iterator[StackFault]:
+    fault = partial(StackFault, held_seconds=_JUMP_SECONDS, kind=StackKind.CLOCKS, expires=True)
+    for name in SERVICES:
+        text = f"the clock of {name} is an hour ahead for some seconds"
+        yield fault(f"clock-{name}", text, _set_clocks(_HOUR_SECONDS, name), _set_clocks(0))
+    for name, seconds, how in (
+        ("ahead", _HOUR_SECONDS, "an hour ahead"),
+        ("day", _DAY_SECONDS, "a day ahead"),
+        ("behind", -_HOUR_SECONDS, "an hour behind"),
+    ):
+        text = f"the clocks of all services are {how} for some seconds"
+        yield fault(f"clock-{name}", text, _set_clocks(seconds), _set_clocks(0))
+
+
+def _set_clocks(seconds: int, *names: str) -> Action:
+    async def set_clocks(scratch: ScratchStack) -> None:
+        scratch.set_clocks(names or SERVICES, seconds)
+
+    return set_clocks
 
 
 def _of_broker() -> Iterator[StackFault]:
@@ -203,6 +229,7 @@ async def _roll(cluster: Cluster) -> None:
 
 def _named() -> Iterator[StackFault]:
     yield from _of_services()
+    yield from _of_clocks()
     yield from _of_broker()
     yield from _of_relay()
     yield from _of_postgres()

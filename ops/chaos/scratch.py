@@ -3,12 +3,16 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +42,8 @@ _NO_NODE: Final = "no rabbitmq-server on this machine: apt install rabbitmq-serv
 _UP_SECONDS: Final = 180.0
 _BACK_SECONDS: Final = 90.0
 _POLL_SECONDS: Final = 0.05
+_CLOCK_SOURCE: Final = Path(__file__).with_name("clock.c")
+_CLOCK_BYTES: Final = 8
 _OURS: Final = ("AMQP_URL", "DATABASE_URL", "CONFIG_FILE", "RUN_DIR", "RABBITMQ_")
 
 
@@ -47,6 +53,7 @@ class StackKind(StrEnum):
     PLAIN = "plain"  # one RabbitMQ, SQLite
     POSTGRES = "postgres"  # one RabbitMQ, PostgreSQL
     STANDBY = "standby"  # one RabbitMQ, PostgreSQL with a standby
+    CLOCKS = "clocks"  # one RabbitMQ, SQLite, and services whose clocks can be set
     CLUSTER = "cluster"  # three nodes of RabbitMQ, SQLite
 
 
@@ -63,6 +70,7 @@ class ScratchStack:
     postgres: PostgresServer | None = None
     standby: PostgresServer | None = None
     cluster: Cluster | None = None
+    added: Callable[[str], Mapping[str, str]] = lambda _: {}  # variables of a service
 
     @property
     def record(self) -> Mapping[str, Any]:
@@ -104,6 +112,15 @@ class ScratchStack:
         most = psutil.RLIM_INFINITY
         limited = psutil.Process(process.pid)
         limited.rlimit(psutil.RLIMIT_FSIZE, (most if octets is None else octets, most))
+
+    def set_clocks(self, names: Iterable[str], seconds: int) -> None:
+        """Set the wall clocks of services so many seconds ahead of the machine's."""
+        for name in names:
+            path = _clock(self.run_dir, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)  # not a new one: it is mapped
+            os.write(file, seconds.to_bytes(_CLOCK_BYTES, sys.byteorder, signed=True))
+            os.close(file)
 
     async def control(self, *words: str) -> None:
         """Run rabbitmqctl on the broker. Raises SkippedError when the broker is no node here."""
@@ -178,6 +195,10 @@ async def opened(kind: StackKind, parent: Path) -> AsyncIterator[ScratchStack]:
                 await asyncio.to_thread(standby.follow, postgres.account)
                 environ["DATABASE_URL"] = postgres.account.url(standby=standby.account.port)
                 scratch = replace(scratch, postgres=postgres, standby=standby)
+            case StackKind.CLOCKS:
+                library = await asyncio.to_thread(_clock_library, home)
+                scratch = replace(scratch, added=partial(_own_clock, scratch.run_dir, library))
+                scratch.set_clocks(SERVICES, 0)
             case StackKind.CLUSTER:
                 if RabbitPrograms.find() is None:
                     raise SkippedError(_NO_NODE)
@@ -206,6 +227,25 @@ def _postgres(record: Path, options: Sequence[str], password: str | None = None)
     return PostgresServer(record, account, programs, options)
 
 
+def _clock(run_dir: Path, service: str) -> Path:
+    return run_dir / "clocks" / service
+
+
+def _own_clock(run_dir: Path, library: Path, service: str) -> Mapping[str, str]:
+    """Return the variables by which a service has a wall clock of its own, see clock.c."""
+    return {"LD_PRELOAD": str(library), "CLOCK_FILE": str(_clock(run_dir, service))}
+
+
+def _clock_library(folder: Path) -> Path:
+    """Compile the library that sets clocks; return its path."""
+    compiler, library = shutil.which("cc"), folder / "clock.so"
+    if compiler is None:
+        raise SkippedError("no C compiler on this machine: apt install gcc libc6-dev")
+    command = (compiler, "-O2", "-shared", "-fPIC", "-o", library, _CLOCK_SOURCE)
+    subprocess.run(command, check=True)  # noqa: S603 -- a program found on this machine
+    return library
+
+
 @asynccontextmanager
 async def _running(scratch: ScratchStack) -> AsyncIterator[None]:
     scratch.run_dir.mkdir(parents=True, exist_ok=True)
@@ -216,7 +256,7 @@ async def _running(scratch: ScratchStack) -> AsyncIterator[None]:
         (scratch.run_dir / "up.out").open("w") as output,
         closing(ServiceLogs(scratch.run_dir / "logs", output)) as logs,
     ):
-        supervisor = Supervisor(settings, scratch.environ, logs, pids)
+        supervisor = Supervisor(settings, scratch.environ, logs, pids, scratch.added)
         running = asyncio.create_task(supervisor.run(), name="stack")
         try:
             await _until_up(scratch, running)

@@ -9,8 +9,8 @@ from typing import Final
 # An item that takes longer waited for the fault: without one most take less than a tenth of it.
 LATE_SECONDS: Final = 2.0
 _HEADS: Final = (
-    *("fault", "lasted", "accepted", "delivered", "deferred", "lost", "doubled", "uncertain"),
-    *("new after", "all after", "verdict"),
+    *("fault", "lasted", "accepted", "delivered", "deferred", "expired", "lost", "doubled"),
+    *("uncertain", "new after", "all after", "verdict"),
 )
 
 
@@ -25,10 +25,15 @@ class LoadItem:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """The recipients, by the ledger, of which SMTP cannot tell, and that wait for an attempt."""
+    """The recipients, by the ledger, without a known end, or with one that explains them.
+
+    Of the `uncertain` SMTP cannot tell, the `deferred` wait for an attempt, and the mails of the
+    `expired` were too late by a clock that the fault has set.
+    """
 
     uncertain: AbstractSet[str] = frozenset()
     deferred: AbstractSet[str] = frozenset()
+    expired: AbstractSet[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Counts:
     accepted: int
     delivered: int
     deferred: int
+    expired: int
     lost: int
     doubled: int
     repeated: int
@@ -112,7 +118,8 @@ def count(copies: Mapping[str, int], doubt: Doubt) -> Counts:
         accepted=len(copies),
         delivered=len(copies) - len(missing),
         deferred=len(missing & doubt.deferred),
-        lost=len(missing - doubt.uncertain - doubt.deferred),
+        expired=len(missing & doubt.expired),
+        lost=len(missing - doubt.uncertain - doubt.deferred - doubt.expired),
         doubled=sum(each for to, each in extra.items() if to in doubt.uncertain),
         repeated=sum(each for to, each in extra.items() if to not in doubt.uncertain),
         uncertain=len(doubt.uncertain),
@@ -151,7 +158,8 @@ def table(results: Sequence[FaultResult]) -> str:
 def _row(result: FaultResult) -> tuple[str, ...]:
     counts, recovered = result.counts, result.recovery
     doubled = counts.doubled + counts.repeated
-    numbers = (counts.accepted, counts.delivered, counts.deferred, counts.lost, doubled)
+    waiting = (counts.deferred, counts.expired)
+    numbers = (counts.accepted, counts.delivered, *waiting, counts.lost, doubled)
     first = "never" if recovered.first is None else f"{recovered.first:.1f} s"
     backlog = f"{recovered.backlog:.1f} s"
     return (

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -98,7 +98,10 @@ class StackRecord:
 
 
 class Supervisor:
-    """Runs one stack. Raises ConfigError for a file of settings that cannot be read."""
+    """Runs one stack. Raises ConfigError for a file of settings that cannot be read.
+
+    `added` returns further variables of a service.
+    """
 
     def __init__(
         self,
@@ -106,9 +109,11 @@ class Supervisor:
         environ: Mapping[str, str],
         logs: ServiceLogs,
         pids: PidFiles,
+        added: Callable[[str], Mapping[str, str]] = lambda _: {},
     ) -> None:
         self._settings = settings
         self._environ = environ
+        self._added = added
         self._logs = logs
         self._pids = pids
         self._keys = SecretFile(settings.run_dir / "secrets.json", environ)
@@ -166,7 +171,12 @@ class Supervisor:
         return ServiceProgram(
             name,
             (sys.executable, "-m", f"services.{name}"),
-            prefer_file(variables, self._environ, filed) | {"AMQP_URL": amqp_url} | config,
+            {
+                **prefer_file(variables, self._environ, filed),
+                "AMQP_URL": amqp_url,
+                **config,
+                **self._added(name),
+            },
             f"{self._health(name)}/readyz",
             _END_SECONDS.get(name, GRACE_SECONDS),
         )

@@ -18,6 +18,7 @@ from shared.contracts import (
     DomainEvidence,
     DomainsCounted,
     DomainsListed,
+    FeedbackReported,
     ListDomains,
 )
 from shared.errors import Reject
@@ -41,11 +42,14 @@ class EventHandlers:
     async def on_event(self, event: Event) -> Sequence[Contract]:
         """Count an event and announce the changes of verdicts that it makes.
 
-        Raises Reject when a recipient has no domain, and for a time far ahead, which would be the
-        domain's last event for years.
+        A time far ahead would be the domain's last event for years. A program's is rejected. Of the
+        sender's own events, whose clock was wrong, it counts as now. Raises Reject also when a
+        recipient has no domain.
         """
-        if latest(event) > self.now() + MAX_AHEAD:
-            raise Reject(f"at: must be at most {MAX_AHEAD.days} day ahead of now")
+        if latest(event) > (now := self.now()) + MAX_AHEAD:
+            if isinstance(event, FeedbackReported):
+                raise Reject(f"at: must be at most {MAX_AHEAD.days} day ahead of now")
+            event = event.model_copy(update={"at": now})
         try:
             observations = await self._observed(event)
         except ValueError as error:

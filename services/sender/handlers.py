@@ -78,13 +78,12 @@ class SendHandler:
         it is published. The second run returns the same events and the same next attempt from the
         store, or is put off while the first one is under way. When the process of an attempt died,
         its progress is unknown: the attempt is made again under the same Message-ID, or reported as
-        uncertain, as its class has it. Raises Reject for a mail from the future, and Retry when the
-        database is away.
+        uncertain, as its class has it. Raises Retry when the database is away.
 
         A process that was stopped for longer than its lease counts as dead. When it goes on it
         sends nothing, and publishes no outcome that another sender has settled.
         """
-        _check_time(command, self.now())
+        command = _not_ahead(command, self.now())
         done = [await self._send_part(part) for part in self._parts(command)]
         events = [event for claim, result in done for event in (*claim.settled, *result.events)]
         busy = [recipient for claim, _ in done for recipient in claim.busy]
@@ -252,14 +251,16 @@ class SendHandler:
         return [Reschedule(outcome.again(seen, recipients), seconds)]
 
 
-def _check_time(command: SendEmail, now: datetime) -> None:
-    """Reject a mail with a time of acceptance long after now (issue 10, S6).
+def _not_ahead(command: SendEmail, now: datetime) -> SendEmail:
+    """Return a mail whose time of acceptance is not long after now.
 
-    Its Date would be in the future (RFC 5322 3.6.1), and it would be given up as late.
+    A clock was wrong: that of the publisher, or ours until it was put back. The mail's Date would
+    be in the future (RFC 5322 3.6.1), and its age would begin to count then.
     """
-    if command.created_at is not None and command.created_at > now + MAX_CLOCK_SKEW:
-        minutes = MAX_CLOCK_SKEW.total_seconds() / 60
-        raise Reject(f"created_at: must be at most {minutes:g} minutes ahead of now")
+    if command.created_at is None or command.created_at <= now + MAX_CLOCK_SKEW:
+        return command
+    logger.warning("accepted by a clock that is ahead", id=command.id, at=command.created_at)
+    return command.model_copy(update={"created_at": now})
 
 
 def _only(command: SendEmail, recipients: tuple[str, ...]) -> SendEmail:

@@ -240,10 +240,15 @@ class ClaimTable:
         connection.execute(self._take, rows)
         mails = {each.claim.email_id for each in changes}
         known = self._known(connection, mails)
-        return [
+        made = [
             _taken(each.claim, [known[each.claim.email_id, name] for name in each.take])
             for each in changes
         ]
+        if busy := [
+            {"of_email": each.email_id, "of_recipient": name} for each in made for name in each.busy
+        ]:
+            connection.execute(self._shorten, busy)
+        return made
 
     def _not_kept(self, connection: sa.Connection, rows: Sequence[OutcomeRow]) -> set[OutcomeRow]:
         """Return the rows whose outcome differs from the one in the database."""
@@ -306,6 +311,16 @@ class ClaimTable:
             },
             where=sa.and_(sa.not_(old.final), old.settled < new.attempt, sa.not_(lives)),
         )
+
+    @cached_property
+    def _shorten(self) -> sa.Executable:
+        """Shorten a lease of before the clock was put back; a holder that lives renews it."""
+        row, until = claims.c, self._now + self._lease
+        key = (
+            row.email_id == sa.bindparam("of_email"),
+            row.recipient == sa.bindparam("of_recipient"),
+        )
+        return sa.update(claims).values(lease_until=until).where(*key, row.lease_until > until)
 
     @cached_property
     def _look(self) -> sa.Executable:

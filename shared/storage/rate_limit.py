@@ -11,6 +11,9 @@ from shared.storage.database import Database
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 from shared.storage.rate import MICROSECONDS_PER_SECOND, Rate, ReservedTokens
 
+# A use may take more tokens than there are, yet no use takes so many.
+MAX_OWED_TOKENS = 1000
+
 Take = Callable[[str, int, Rate], Awaitable[float]]
 
 
@@ -37,6 +40,7 @@ class TokenBuckets:
             "cost": rate.microseconds(count),
             "room": rate.microseconds(room),
             "burst": rate.microseconds(rate.burst),
+            "most": rate.microseconds(MAX_OWED_TOKENS),
         }
         return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS_PER_SECOND
 
@@ -108,10 +112,13 @@ class Reservations:
 def _taking(
     connection: sa.Connection, table: sa.Table, now: sa.ColumnElement[int]
 ) -> sa.Executable:
-    """Move `used_until` on, from the time of a full bucket at the earliest, if there is room."""
+    """Move `used_until` on, from the time of a full bucket at the earliest, if there is room.
+
+    A bucket that is used until long after now was so before the clock was put back: it is full.
+    """
     [key] = table.primary_key.columns
     full, used, cost = now - _number("burst"), table.c.used_until, _number("cost")
-    begin = sa.case((used > full, used), else_=full)
+    begin = sa.case((used.between(full, now + _number("most")), used), else_=full)
     row = dialect.insert(connection, table).values(
         {key: sa.bindparam("of_name"), used: full + cost}
     )

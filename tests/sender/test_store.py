@@ -154,6 +154,22 @@ async def test_takeover(store: ClaimStore, replica: ClaimStore, clock: Clock) ->
     assert (await store.claim(a_command())).busy == (ANNA,)
 
 
+async def test_a_clock_put_back(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
+    """A lease from before is over after a lease, unless its holder lives and renews it."""
+    dead, alive = await store.claim(a_command(id="dead")), await store.claim(a_command(id="alive"))
+    store.abandon(dead)
+    clock.seconds -= WEEK
+    taken = []
+    for _ in range(2):
+        taken.append([(await replica.claim(a_command(id=each))).ours for each in ("dead", "alive")])
+        await store.renew()
+        clock.seconds += LEASE_SECONDS - 0.001
+        await store.renew()
+        clock.seconds += 0.001
+
+    assert taken == [[(), ()], [alive.ours, ()]]
+
+
 async def test_renewal(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
     """A claim lasts while its holder renews it, and no longer."""
     claim = await store.claim(a_command())

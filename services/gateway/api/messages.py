@@ -223,8 +223,6 @@ class NewMessage(AddressedMessage):
     def command(self, stamp: RequestStamp, client: str) -> SendEmail:
         """Return the command, unchecked: its fields were checked by the same rules."""
         own = {"id": stamp.id, "client": client, "created_at": stamp.at}
-        if self.scheduled_at is not None:
-            own["scheduled_at"] = max(self.scheduled_at, stamp.at)
         return _EMPTY.model_copy(update=self.__dict__ | own)
 
 

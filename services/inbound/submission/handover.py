@@ -93,13 +93,11 @@ class AcceptanceRules:
             command = SendEmail.model_validate(values)
         except ValidationError as error:
             raise Refused(f"554 5.6.0 The mail is refused: {_shown(error)}") from None
-        at, now = command.scheduled_at, self.now()
-        if at is None:
-            return command
-        if at - now > MAX_SCHEDULE:
+        at = command.scheduled_at
+        if at is not None and at - self.now() > MAX_SCHEDULE:
             days = MAX_SCHEDULE.days
             raise Refused(f"554 5.6.0 X-Postrider-Scheduled-At must be at most {days} days ahead")
-        return command.model_copy(update={"scheduled_at": max(at, now)})
+        return command
 
 
 def check_sender(client: AuthenticatedClient, mailbox: str) -> None:

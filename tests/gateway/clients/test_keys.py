@@ -63,6 +63,11 @@ def test_a_signed_key_is_verified() -> None:
     assert KEYS.verify(forged()) == ApiKey("shop", "k1")
 
 
+def test_a_key_of_the_future_is_verified() -> None:
+    """A gateway whose clock was put back does not refuse the keys of an hour before."""
+    assert KEYS.verify(forged({"iat": NOW + HOUR})) == ApiKey("shop", "k1")
+
+
 @pytest.mark.parametrize(
     "token",
     [
@@ -78,7 +83,6 @@ def test_a_signed_key_is_verified() -> None:
         pytest.param(forged(kind="JWT"), id="another type"),
         pytest.param(forged(kind=None), id="no type"),
         pytest.param(forged({"exp": NOW - timedelta(hours=1)}), id="expired"),
-        pytest.param(forged({"iat": NOW + timedelta(hours=1)}), id="from the future"),
         *(pytest.param(forged({name: None}), id=f"no {name}") for name in CLAIMS),
         pytest.param("", id="nothing"),
         pytest.param("a.b", id="two parts"),

@@ -15,7 +15,9 @@ from ops.chaos.verdict import (
     table,
 )
 
-FINE = Counts(accepted=3, delivered=3, deferred=0, lost=0, doubled=0, repeated=0, uncertain=0)
+FINE = Counts(
+    accepted=3, delivered=3, deferred=0, expired=0, lost=0, doubled=0, repeated=0, uncertain=0
+)
 SOON = Recovery(1.0, 2.0, "mail", "code")
 BOUNDS = Bounds(10.0, 60.0)
 LAST = ("new after", "all after", "verdict")
@@ -30,9 +32,9 @@ def result(
 
 def test_a_mail_without_a_copy_is_lost_unless_the_ledger_knows_better() -> None:
     """SMTP cannot tell of an uncertain mail, and a deferred one waits for its next attempt."""
-    counts = count({"a": 0, "b": 0, "c": 1, "d": 0}, Doubt({"b"}, {"d"}))
+    counts = count({"a": 0, "b": 0, "c": 1, "d": 0, "e": 0}, Doubt({"b"}, {"d"}, {"e"}))
 
-    assert (counts.accepted, counts.delivered, counts.deferred) == (4, 1, 1)
+    assert (counts.accepted, counts.delivered, counts.deferred, counts.expired) == (5, 1, 1, 1)
     assert (counts.lost, counts.uncertain) == (1, 1)
 
 
@@ -91,8 +93,8 @@ def test_a_kept_promise_has_no_complaint() -> None:
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (result(Counts(3, 2, 0, 1, 0, 0, 0)), "1 lost"),
-        (result(Counts(3, 3, 0, 0, 0, 2, 0)), "2 doubled without need"),
+        (result(Counts(3, 2, 0, 0, 1, 0, 0, 0)), "1 lost"),
+        (result(Counts(3, 3, 0, 0, 0, 0, 2, 0)), "2 doubled without need"),
         (result(recovered=Recovery(None, 0.0, "code")), "no new code"),
         (result(recovered=Recovery(10.1, 0.0, "code")), "new code after more than 10 s"),
         (result(recovered=Recovery(1.0, 60.1, "", "mail")), "all mail after more than 60 s"),
@@ -107,8 +109,15 @@ def test_each_broken_promise_is_a_complaint(broken: FaultResult, complaint: str)
 
 def test_a_double_that_smtp_cannot_tell_is_no_complaint() -> None:
     """It stands in the table all the same."""
-    doubled = result(Counts(1000, 999, 1, 0, 2, 0, 3))
+    doubled = result(Counts(1000, 999, 1, 0, 0, 2, 0, 3))
 
     head, row = ([*filter(None, line.split("  "))] for line in table([doubled]).splitlines())
-    assert [*map(str.strip, head)][4:] == ["deferred", "lost", "doubled", "uncertain", *LAST]
-    assert [*map(str.strip, row)][4:] == ["1", "0", "2", "3", "1.0 s mail", "2.0 s code", "ok"]
+    assert [*map(str.strip, head)][4:] == [
+        "deferred",
+        "expired",
+        "lost",
+        "doubled",
+        "uncertain",
+        *LAST,
+    ]
+    assert [*map(str.strip, row)][4:] == ["1", "0", "0", "2", "3", "1.0 s mail", "2.0 s code", "ok"]

@@ -86,6 +86,14 @@ async def test_room(buckets: TokenBuckets, clock: Clock) -> None:
     assert await buckets.take("a", 5, 1, TEN) == pytest.approx(0.5)
 
 
+async def test_a_clock_put_back(buckets: TokenBuckets, clock: Clock) -> None:
+    """Tokens used at a time that has not come yet hold up nobody until then."""
+    await taken(buckets, 30)
+    clock.seconds -= 3600
+
+    assert await taken(buckets, 30) == 10
+
+
 async def test_left(buckets: TokenBuckets, clock: Clock) -> None:
     """The tokens that are left are those that can be taken."""
     assert await buckets.left("a", TEN) == 10
