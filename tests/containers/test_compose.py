@@ -163,6 +163,7 @@ def test_the_image_says_what_it_is(compose: Compose) -> None:
     config = json.loads(docker("image", "inspect", compose.image))[0]["Config"]
 
     assert config["Labels"]["org.opencontainers.image.title"] == "Postrider"
+    assert all(each in config["Labels"]["org.opencontainers.image.description"] for each in Owner)
     assert config["Labels"]["org.opencontainers.image.version"] == version("postrider")
     assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT AND Apache-2.0 AND 0BSD"
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "ops.health"]
