@@ -100,7 +100,8 @@ async def _run_on(kind: StackKind, faults: Sequence[StackFault]) -> Sequence[Fau
             except SkippedError as error:
                 print(f"skipped, {fault.name}: {error}", file=sys.stderr)
             else:
-                print(table(results[-1:]).splitlines()[-1], file=sys.stderr)
+                row = table(results[-1:]).splitlines()[-1]
+                print(row, *results[-1].books, sep="\n", file=sys.stderr)
     return results
 
 

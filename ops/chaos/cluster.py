@@ -1,12 +1,11 @@
-"""Three RabbitMQ nodes of this machine as one cluster, and a balancer before them."""
+"""Three RabbitMQ nodes of this machine as one cluster."""
 
 import asyncio
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -19,25 +18,24 @@ from ops.stack.child import ServiceLogs
 
 SIZE: Final = 3
 _PORTS: Final = 3  # of each node, beside the one of epmd
-_BUFFER_BYTES: Final = 65536
 _NEVER: Final = "postrider_parted"  # a cookie that no node has
 _JOINED_SECONDS: Final = "60"
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Running nodes, each started again when it ends; `port` is the balancer's."""
+    """Running nodes, each started again when it ends."""
 
     nodes: Sequence[RabbitNode]
     members: Sequence[ClusterMember]
     directory: Path
-    port: int
 
     @property
     def amqp_url(self) -> str:
-        """The administrator's URL, by the balancer."""
-        ports_of_one = self.nodes[0].address
-        return ports_of_one.amqp_url().replace(f":{ports_of_one.ports.amqp}/", f":{self.port}/")
+        """The administrator's URL, which names all nodes."""
+        first = self.nodes[0].address
+        hosts = ",".join(f"127.0.0.1:{each.address.ports.amqp}" for each in self.nodes)
+        return first.amqp_url().replace(f"127.0.0.1:{first.ports.amqp}", hosts)
 
     @property
     def management_url(self) -> str:
@@ -105,8 +103,7 @@ async def clustered(directory: Path) -> AsyncIterator[Cluster]:
         logs = stack.enter_context(closing(ServiceLogs(directory / "logs", output)))
         kept = (stack.enter_async_context(messaging.kept(each, logs)) for each in nodes)
         await asyncio.gather(*kept)
-        port = await stack.enter_async_context(_balanced([n.address.ports.amqp for n in nodes]))
-        cluster = Cluster(nodes, members, directory, port)
+        cluster = Cluster(nodes, members, directory)
         await cluster.joined()
         yield cluster
 
@@ -123,39 +120,3 @@ def _log(directory: Path) -> TextIO:
 
 def _pids(directory: Path, number: int) -> PidFiles:
     return PidFiles(directory / f"r{number}" / "pids")
-
-
-@asynccontextmanager
-async def _balanced(targets: Sequence[int]) -> AsyncIterator[int]:
-    """Yield a port whose connections go to the targets in turn, past those that refuse."""
-    turns, tasks = count(), set[asyncio.Task[None]]()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        turn = next(turns)
-        for step in range(len(targets)):
-            with suppress(OSError):
-                port = targets[(turn + step) % len(targets)]
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-                for source, sink in ((reader, far_writer), (far_reader, writer)):
-                    task = asyncio.create_task(_pump(source, sink))
-                    tasks.add(task)
-                    task.add_done_callback(tasks.discard)
-                return
-        writer.transport.abort()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for each in tasks:
-            each.cancel()
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    # What is written to an end that was closed meanwhile is a RuntimeError of uvloop's.
-    with suppress(OSError, RuntimeError):
-        while data := await source.read(_BUFFER_BYTES):
-            sink.write(data)
-            await sink.drain()
-    sink.transport.abort()

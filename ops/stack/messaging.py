@@ -15,7 +15,7 @@ from ops.credentials import SecretFile
 from ops.process import PidFiles, Restarts, tethered
 from ops.stack.child import ServiceLogs
 from ops.stack.settings import SERVICES, StackError, StackSettings
-from shared.config.url import masked_hosts
+from shared.config.url import brokers, masked_hosts
 from shared.errors import Unavailable
 
 
@@ -30,11 +30,12 @@ class BrokerUrls:
 
 @asynccontextmanager
 async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
-    """Use the broker of AMQP_URL. Raises StackError when it refuses the connection."""
+    """Use the broker of AMQP_URL, which may name the nodes of a cluster. Raises StackError."""
     url = settings.amqp_url or ""
+    in_cluster = len(brokers(url)) > 1
     try:
         with quiet():  # aiormq logs a refused connection, which is raised here as well
-            await topology.declare(url)
+            await topology.declare(url, in_cluster=in_cluster)
     except Unavailable as error:
         reason = str(error.__cause__ or error) or "no answer"
         where = masked_hosts(url)
