@@ -16,6 +16,7 @@ SURVEY = "survey"
 PARTS = (DEVELOPMENT, HOLDOUT, FIELD, SURVEY)
 # The halves of fresh.toml, third.toml and fourth.toml: the rules were improved on one, and scored
 # on the other at the end. The whole of fifth.toml, sixth.toml and seventh.toml was held back.
+# eighth.toml is not among them: version 14 was scored on it once, and no rule was made on it yet.
 IMPROVED_ON, HELD_BACK, WHOLE = "improved on", "held back", "whole"
 HALVES = (
     *(
