@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ops.stack.settings import SERVICES
+from services.gateway.api import problem
 from shared import topology
+from shared.contracts.clients import Scope
 from tests.modules import ROOT
 from tests.pages import NOT_RUN, Link, anchors, blocks, is_run, links, listed, pages, read
 from tests.shell import is_like
@@ -65,6 +68,36 @@ def test_the_architecture_names_all_exchanges_and_work_queues() -> None:
     exchanges = {exchange.name for exchange in topology.EXCHANGES}
 
     assert work | {name for name in exchanges if not name.startswith("delay.")} <= named
+
+
+def test_the_table_of_errors_has_every_code() -> None:
+    """A program finds each `code` of a problem document in docs/http-api.md."""
+    rows = re.findall(r"^\| [\d, ]+ \| (.*)", section("docs/http-api.md", "Errors"), re.MULTILINE)
+    codes = {each.code for each in vars(problem).values() if isinstance(each, problem.ProblemType)}
+
+    assert codes <= set(re.findall(r"`([\w-]+)`", " ".join(rows)))
+
+
+def test_the_table_of_scopes_has_every_scope() -> None:
+    """An administrator finds each scope in docs/clients.md."""
+    rows = re.findall(
+        r"^\| `(\w+)` \|", section("docs/clients.md", "Register a client"), re.MULTILINE
+    )
+
+    assert {*Scope} <= set(rows)
+
+
+def test_the_operator_finds_every_service() -> None:
+    """The order of an upgrade, the sizes, and the users and passwords of `grant` name each."""
+    page = "docs/operations.md"
+    upgrade, sizes = section(page, "Upgrade and migration"), section(page, "Sizing")
+    users, grant = section(page, "Beside an existing RabbitMQ"), read(page)
+
+    for name in SERVICES:
+        assert name in upgrade, name
+        assert name in re.sub(r"^[^|].*", "", sizes, flags=re.MULTILINE), name
+        assert f"`{name}`" in users, name
+        assert f"`{name.upper()}_AMQP_PASSWORD`" in grant, name
 
 
 def test_every_block_is_tried_or_listed() -> None:
@@ -125,6 +158,12 @@ def test_an_output_is_the_one_that_is_shown(output: str, shown: str, *, numbers:
 def test_another_output_is_not(output: str, shown: str, *, numbers: bool) -> None:
     """All else has to be as the page shows it."""
     assert not is_like(output, shown, numbers=numbers)
+
+
+def section(page: str, heading: str) -> str:
+    """Return the text below a heading, up to the next one."""
+    (text,) = re.findall(rf"^##+ {heading}\n(.*?)(?=^##|\Z)", read(page), re.MULTILINE | re.DOTALL)
+    return str(text)
 
 
 def defined(tree: ast.AST, prefix: str = "") -> Iterator[str]:
