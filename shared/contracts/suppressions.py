@@ -11,11 +11,20 @@ An entry stops mail to one address, of some classes, of one client or of all, of
 """
 
 import base64
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from shared.contracts.fields import (
     MAX_COUNT,
@@ -157,14 +166,48 @@ class SuppressionsListed(Answer):
     )
 
 
+def stopped_categories(
+    categories: Sequence[Category] | None, list_id: str | None, origin: SuppressionOrigin
+) -> tuple[Category, ...]:
+    """Return the classes that a new entry stops, each once; those by default for None.
+
+    Mail of the other classes is of no list, so an entry of a list would not stop it. Raises
+    ValueError.
+    """
+    is_of_bulk = list_id is not None or origin is SuppressionOrigin.UNSUBSCRIBE
+    if categories is None:
+        return (Category.BULK,) if is_of_bulk else (Category.TRANSACTIONAL, Category.BULK)
+    if is_of_bulk and set(categories) - {Category.BULK}:
+        raise ValueError("must be bulk alone for one list or for the origin unsubscribe")
+    return tuple(dict.fromkeys(categories))
+
+
+def _default_categories(fields: Mapping[str, Any]) -> tuple[Category, ...]:
+    # A field that is refused is absent here.
+    origin = fields.get("origin", SuppressionOrigin.MANUAL)
+    return stopped_categories(None, fields.get("list_id"), origin)
+
+
 class NewSuppression(SuppressionScope):
     """An entry to be added by hand, or by a link to unsubscribe."""
 
     email: Address = Field(repr=False)
-    categories: Categories = (Category.TRANSACTIONAL, Category.BULK)
     origin: SuppressionOrigin = SuppressionOrigin.MANUAL
+    categories: Categories = Field(
+        default_factory=_default_categories,
+        description="The mail that is stopped; transactional and bulk if absent. Of one list, or "
+        "of the origin unsubscribe, it is bulk alone, also if absent",
+    )
     reason: ReasonText = ""
     expires_at: Moment | None = None
+
+    @field_validator("categories")
+    @classmethod
+    def _stops_bulk_of_a_list(
+        cls, categories: tuple[Category, ...], info: ValidationInfo
+    ) -> tuple[Category, ...]:
+        origin = info.data.get("origin", SuppressionOrigin.MANUAL)
+        return stopped_categories(categories, info.data.get("list_id"), origin)
 
 
 class AddSuppressions(Question):

@@ -39,6 +39,7 @@ from shared.contracts.suppressions import (
     Categories,
     ReasonText,
     SuppressionCursor,
+    stopped_categories,
 )
 
 DEFAULT_PAGE_SIZE = 100  # entries
@@ -79,23 +80,18 @@ class SuppressionChange(RequestBody):
 
     @model_validator(mode="after")
     def _stops_bulk_of_a_list(self) -> Self:
-        if self._is_of_bulk and set(self.categories or ()) - {Category.BULK}:
-            raise ValueError("must stop bulk alone with a `list_id` or the origin unsubscribe")
+        self._stopped()
         return self
 
-    @property
-    def _is_of_bulk(self) -> bool:
-        return self.list_id is not None or self.origin is SuppressionOrigin.UNSUBSCRIBE
+    def _stopped(self) -> tuple[Category, ...]:
+        return stopped_categories(self.categories, self.list_id, self.origin)
 
     def entry(self, email: str, client: str | None) -> NewSuppression:
         """Return the entry of an address."""
-        by_default = (
-            [Category.BULK] if self._is_of_bulk else [Category.TRANSACTIONAL, Category.BULK]
-        )
         return NewSuppression(
             email=email,
             client=client,
-            categories=tuple(dict.fromkeys(self.categories or by_default)),
+            categories=self._stopped(),
             **self.model_dump(include={"origin", "list_id", "reason", "expires_at"}),
         )
 

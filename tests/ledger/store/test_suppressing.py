@@ -174,18 +174,21 @@ async def test_late_bounces(entries: SuppressionStore, clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "categories"),
+    ("named", "categories"),
     [
-        (SuppressionOrigin.COMPLAINT, (Category.TRANSACTIONAL, Category.BULK)),
-        (SuppressionOrigin.UNSUBSCRIBE, BULK),
-        (SuppressionOrigin.MANUAL, (Category.OTP,)),
+        (
+            {"origin": SuppressionOrigin.COMPLAINT, "categories": ["otp"]},
+            (Category.TRANSACTIONAL, Category.BULK),
+        ),
+        ({"origin": SuppressionOrigin.UNSUBSCRIBE}, BULK),
+        ({"categories": ["otp"]}, (Category.OTP,)),
     ],
 )
 async def test_classes(
-    entries: SuppressionStore, origin: SuppressionOrigin, categories: tuple[Category, ...]
+    entries: SuppressionStore, named: dict[str, object], categories: tuple[Category, ...]
 ) -> None:
     """An origin decides which classes are stopped, but by hand those that are named."""
-    await entries.add([by_hand(origin=origin, categories=["otp"])])
+    await entries.add([NewSuppression.model_validate({"email": ADA, "client": "shop", **named})])
 
     assert [each.categories for each in await of(entries)] == [categories]
 

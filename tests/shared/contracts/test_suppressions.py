@@ -52,6 +52,18 @@ def test_an_entry_stops_something() -> None:
         NewSuppression(email="ann@example.org", categories=())
 
 
+@pytest.mark.parametrize("of", [{"list_id": "news"}, {"origin": "unsubscribe"}])
+def test_an_entry_of_a_list_stops_bulk_alone(of: dict[str, str]) -> None:
+    """Other mail is of no list: an entry that would not stop it is refused by the contract."""
+    entry = NewSuppression.model_validate({"email": "ann@example.org", **of})
+    with pytest.raises(ValidationError, match="must be bulk alone"):
+        NewSuppression.model_validate(
+            {"email": "ann@example.org", "categories": ["transactional"], **of}
+        )
+
+    assert entry.categories == (Category.BULK,)
+
+
 def test_a_key_is_a_sha256_in_hexadecimal() -> None:
     """Entries are looked up by a keyed hash, never by the plain address."""
     assert len(bytes.fromhex(SUPPRESSION.address_key)) == 32
