@@ -11,6 +11,7 @@ from services.gateway.clients.clients import (
     Client,
     ClientSettings,
     RegisteredClient,
+    is_over,
 )
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.keys import ApiKey, ApiKeys, InvalidApiKey
@@ -119,14 +120,22 @@ class OperatorHandlers:
 
     async def on_register(self, question: RegisterClient) -> Sequence[Contract]:
         """Register a client. Asked again, it exists, and its key is shown no more."""
-        new = self._new_key(question.client_id)
-        if not await self.store.register(new, _settings(question.rights)):
+        new, settings = self._new_key(question.client_id), _settings(question.rights)
+        if is_over(settings, new.created_at):
+            return [ClientAnswered(id=question.id, result=ClientResult.OVER)]
+        if not await self.store.register(new, settings):
             return [ClientAnswered(id=question.id, result=ClientResult.EXISTS)]
         return [await self._answer(question.id, ClientResult.CREATED, question.client_id, new)]
 
     async def on_change(self, question: ChangeClient) -> Sequence[Contract]:
-        """Change a client, if nobody else did meanwhile. Run twice, it is already as wanted."""
+        """Change a client, if nobody else did meanwhile. Run twice, it is already as wanted.
+
+        An end that is past may stay, while the client is changed otherwise.
+        """
         name, rights = question.client_id, question.rights
+        is_new_end = rights.expires_at != question.seen.expires_at
+        if is_new_end and is_over(_settings(rights), self.new_stamp().at):
+            return [await self._answer(question.id, ClientResult.OVER, name)]
         known = _client(name, question.seen), _client(name, rights)
         is_changed = await self.store.change(name, _settings(rights), known)
         result = ClientResult.CHANGED if is_changed else ClientResult.OUTDATED

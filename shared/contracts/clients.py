@@ -190,6 +190,7 @@ class ClientResult(StrEnum):
     EXISTS = "exists"  # already, so that nothing was created
     UNKNOWN = "unknown"  # the client, or the key of it
     TOO_MANY_KEYS = "too_many_keys"
+    OVER = "over"  # the end that was asked for, so that nothing was created or changed
     OUTDATED = "outdated"  # it was changed since the asker saw it, so that nothing was changed
 
 

@@ -215,6 +215,24 @@ async def test_an_operator_changes_what_nobody_else_has_changed_meanwhile(
     assert (await api.call("GET", "/v1/webhooks")).status == 403
 
 
+async def test_an_operator_sets_no_end_that_is_past(vhost: str, api: ApiClient) -> None:
+    """The rule is that of the HTTP API; an end that has passed meanwhile stays what it is."""
+    past, seen = utc_now() - timedelta(days=1), ClientRights(scopes=tuple(Scope))
+    over = seen.model_copy(update={"expires_at": past})
+    less = over.model_copy(update={"scopes": (Scope.READ,)})
+    registered = await answered(vhost, RegisterClient(id="q-1", client_id="bank", rights=over))
+    asked = ChangeClient(id="q-2", client_id="shop", rights=over, seen=seen)
+    changed = await answered(vhost, asked)
+    other = ChangeClient(id="q-3", client_id="shop", rights=less, seen=over)
+
+    assert [registered.result, changed.result] == [ClientResult.OVER] * 2
+    assert (registered.client, registered.api_key) == (None, None)
+    assert changed.client is not None
+    assert changed.client.expires_at is None
+    assert (await answered(vhost, other)).result is ClientResult.OUTDATED  # and not over
+    assert (await api.call("GET", "/v1/messages/x")).status != 401
+
+
 async def test_an_operator_rotates_a_key(vhost: str, api: ApiClient) -> None:
     """A client has two keys at most; the first one that is revoked is refused at once."""
     second = await answered(vhost, AddClientKey(id="q-1", client_id="shop"))

@@ -32,6 +32,8 @@ NOTES = {
     ClientResult.UNKNOWN: "there is none any more",
     ClientResult.TOO_MANY_KEYS: "it has two keys already: revoke one first",
     ClientResult.REVOKED: "revoked, from now on",
+    ClientResult.OVER: "nothing is changed, since the end is past: choose one in the future, or "
+    "revoke the client",
     ClientResult.OUTDATED: "nothing is changed, since somebody has changed it meanwhile: look at "
     "it, and change it again",
 }

@@ -25,6 +25,7 @@ from services.gateway.clients.clients import (
     MAX_LIVE_KEYS,
     ClientSettings,
     RegisteredClient,
+    is_over,
 )
 from services.gateway.clients.keys import ApiKey, ApiKeys
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
@@ -72,7 +73,7 @@ class ClientChange(RequestBody):
         description="Where its keys are valid, such as 192.0.2.0/24; everywhere if absent",
     )
     expires_at: Annotated[Moment | None, RFC3339_TIME] = Field(
-        None, description="When its keys end; never if absent"
+        None, description="When its keys end, in the future; never if absent"
     )
 
     def settings(self) -> ClientSettings:
@@ -231,7 +232,7 @@ class ClientViews:
         new, _ = await self.reader.read(request, NewClient)
         request[SUBJECT] = new.id
         key = self._new_key(new.id, None)
-        if not await self.store.register(key, new.settings()):
+        if not await self.store.register(key, _lasting(new, key.created_at)):
             raise Problem(CLIENT_EXISTS)
         return self._key_made(key, f"/v1/clients/{new.id}")
 
@@ -251,7 +252,7 @@ class ClientViews:
         """Change a client and return it."""
         client = _client_id(request)
         change, _ = await self.reader.read(request, ClientChange)
-        settings = change.settings()
+        settings = _lasting(change, self.reader.new_stamp().at)
         if settings and not await self.store.change(client, settings):
             raise Problem(NO_SUCH_CLIENT)
         return respond(200, described(await self._client(client)))
@@ -320,6 +321,14 @@ def described(registered: RegisteredClient) -> ClientDetails:
         expires_at=client.expires_at,
         keys=[KeyDetails.copied_from(each) for each in registered.keys],
     )
+
+
+def _lasting(change: ClientChange, at: datetime) -> ClientSettings:
+    """Return the settings of a change. Raises Problem for an end that is past."""
+    settings = change.settings()
+    if is_over(settings, at):
+        raise invalid("#/expires_at", "must be in the future; to end a client now, delete it")
+    return settings
 
 
 def _client_id(request: web.Request) -> str:

@@ -57,6 +57,12 @@ class ClientSettings(TypedDict, total=False):
     expires_at: datetime | None
 
 
+def is_over(settings: ClientSettings, at: datetime) -> bool:
+    """Return whether the settings have an end that is past, so that no key would be valid."""
+    end = settings.get("expires_at")
+    return end is not None and end <= at
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
     """The stored part of a key: not the key itself, nor anything that it could be made from."""

@@ -62,8 +62,20 @@ def test_an_end_is_a_moment(moment: str) -> None:
 
 
 @pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> list[timedelta]:
+    """Return a list whose items put the clock of the gateways' logins forward."""
+    found = list[timedelta]()
+    monkeypatch.setattr(service, "utc_now", lambda: sum(found, start=datetime.now(UTC)))
+    return found
+
+
+@pytest.fixture
 async def replicas(
-    vhost: str, tmp_path: Path, http: aiohttp.ClientSession, database_url: str | None
+    vhost: str,
+    tmp_path: Path,
+    http: aiohttp.ClientSession,
+    database_url: str | None,
+    ahead: list[timedelta],  # noqa: ARG001 -- before the gateways start
 ) -> AsyncIterator[tuple[ApiClient, ApiClient]]:
     """Run two gateways on one database; yield the same client at each of them."""
     await declare(vhost)
@@ -77,7 +89,7 @@ async def replicas(
 
 
 async def test_a_change_at_one_gateway_counts_at_the_other_at_once(
-    replicas: tuple[ApiClient, ApiClient],
+    replicas: tuple[ApiClient, ApiClient], ahead: list[timedelta]
 ) -> None:
     """A change or revocation at one gateway counts at the other from the next request on."""
     here, there = replicas
@@ -94,7 +106,9 @@ async def test_a_change_at_one_gateway_counts_at_the_other_at_once(
     assert await works() == [401, 401]
     await there.admin.call("PATCH", "/v1/clients/shop", {"networks": ["127.0.0.0/8"]})
     assert await works() == [202, 202]
-    await here.admin.call("PATCH", "/v1/clients/shop", {"expires_at": "2026-01-01T00:00:00Z"})
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    await here.admin.call("PATCH", "/v1/clients/shop", {"expires_at": soon.isoformat()})
+    ahead.append(timedelta(hours=1))
     assert await works() == [401, 401]
     await here.admin.call("PATCH", "/v1/clients/shop", {"expires_at": "2999-01-01T00:00:00Z"})
     assert await works() == [202, 202]
@@ -135,6 +149,19 @@ async def test_a_key_ends_when_it_is_asked_to(api: ApiClient) -> None:
     assert datetime.fromisoformat(made.json["expires_at"]) == soon
     claims = jwt.decode(made.json["api_key"], options={"verify_signature": False})
     assert claims["exp"] == int(soon.timestamp())
+
+
+async def test_a_client_has_an_end_in_the_future(api: ApiClient) -> None:
+    """A past end is a 422: nothing is registered with a key that was never valid, or changed."""
+    past = {"expires_at": "2020-01-01T00:00:00Z"}
+    bank = await api.admin.post("/v1/clients", {"id": "bank", **past})
+    shop = await api.admin.call("PATCH", "/v1/clients/shop", past)
+
+    for refused in (bank, shop):
+        assert (refused.status, refused.json["code"]) == (422, "invalid")
+        assert [each["pointer"] for each in refused.json["errors"]] == ["#/expires_at"]
+    assert (await api.admin.call("GET", "/v1/clients/bank")).status == 404
+    assert "expires_at" not in (await api.admin.call("GET", "/v1/clients/shop")).json
 
 
 async def test_a_client_is_shown_as_it_is_set_and_no_key_with_it(api: ApiClient) -> None:
