@@ -63,6 +63,11 @@ def number(value: float) -> str:
     return f"{value:.2f}"
 
 
+def counted(count: int, one: str, many: str) -> str:
+    """Return a number with its words: `1 event is queued`, `2 events are queued`."""
+    return f"{number(count)} {one if count == 1 else many}"
+
+
 def moment(at: datetime | None) -> Markup:
     """Return a time as an element that programs can read, in UTC to the second."""
     if at is None:

@@ -5,20 +5,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from services.console.context import Missing, PageContext, explained
+from services.console.context import Missing, PageContext, explained, tried
 from services.console.queues import DELAYS, PURPOSES, SHARDS, QueueHistory
 from services.console.relays import RelayHistory
 from services.console.traffic import TrafficHistory, span
 from shared import dead_letter
 from shared.contracts import (
     Category,
+    ContentTypesListed,
     CountEmails,
     DescribeRelays,
     EmailsCounted,
+    ListContentTypes,
+    ListWebhooks,
     RelaysDescribed,
+    WebhooksListed,
 )
 from shared.errors import NoAnswer, Unavailable
 
+STOPPED_SAMPLE_SECONDS = 10.0  # between two looks at endpoints, and at content types
 QUEUES = (
     *PURPOSES,
     *(shard for shards in SHARDS.values() for shard in shards),
@@ -39,6 +44,8 @@ class Sampler:
     missing_traffic: Missing | None = None
     relays: RelayHistory = field(default_factory=RelayHistory)
     missing_relays: Missing | None = None
+    failing_webhooks: WebhooksListed | Missing | None = None  # None before the first look
+    paused_content: ContentTypesListed | Missing | None = None
 
     async def look_at_queues(self) -> None:
         """Count what waits."""
@@ -87,3 +94,13 @@ class Sampler:
             return
         self.relays.add(self.now(), answer)
         self.missing_relays = None
+
+    async def look_at_webhooks(self) -> None:
+        """Ask for a page of the endpoints that fail, or were disabled since they failed."""
+        question = ListWebhooks(id=self.context.new_id(), failing=True)
+        self.failing_webhooks = await tried(self.context.ask(question, WebhooksListed))
+
+    async def look_at_content(self) -> None:
+        """Ask for a page of the content types that are paused."""
+        question = ListContentTypes(id=self.context.new_id(), paused=True)
+        self.paused_content = await tried(self.context.ask(question, ContentTypesListed))

@@ -35,7 +35,7 @@ from services.console.pages.subscriptions import SubscriptionPages
 from services.console.pages.suppressions import SuppressionPages
 from services.console.pages.webhooks import WebhookPages
 from services.console.rendering import PageRenderer
-from services.console.sampling import Sampler
+from services.console.sampling import STOPPED_SAMPLE_SECONDS, Sampler
 from services.console.sessions import Sessions
 from services.console.store import MIGRATIONS, ActionStore, EndedSessionStore
 from shared.broker import Broker
@@ -83,6 +83,10 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[int]:
             lifecycle.repeating(sampler.look_at_queues, queues.SAMPLE_SECONDS, "look at queues"),
             lifecycle.repeating(sampler.look_at_relays, relays.SAMPLE_SECONDS, "look at relays"),
             lifecycle.repeating(sampler.look_at_traffic, traffic.SAMPLE_SECONDS, "look at mails"),
+            lifecycle.repeating(
+                sampler.look_at_webhooks, STOPPED_SAMPLE_SECONDS, "look at webhooks"
+            ),
+            lifecycle.repeating(sampler.look_at_content, STOPPED_SAMPLE_SECONDS, "look at content"),
             lifecycle.repeating(context.ended.look, logouts.LOOK_SECONDS, "look at ended sessions"),
             lifecycle.repeating(store.purge, PURGE_SECONDS, "purge of the audit"),
             lifecycle.repeating(ended.purge, PURGE_SECONDS, "purge of ended sessions"),

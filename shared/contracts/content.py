@@ -191,6 +191,7 @@ class ListContentTypes(Question):
     keys = ("content.list",)
 
     client: Id | None = Field(None, description="Of every client if absent")
+    paused: bool = Field(default=False, description="Only those that are paused")
     after: ContentCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(MAX_LISTED_CONTENT_TYPES, ge=1, le=MAX_LISTED_CONTENT_TYPES)
 

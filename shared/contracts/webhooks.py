@@ -213,6 +213,9 @@ class ListWebhooks(Question):
     keys = ("webhook.list",)
 
     client: Id | None = Field(None, description="Of every client if absent")
+    failing: bool = Field(
+        default=False, description="Only those that fail, or were disabled since they failed"
+    )
     after: Id | None = Field(None, description="`next` of the page before")
     limit: int = Field(MAX_LISTED_WEBHOOKS, ge=1, le=MAX_LISTED_WEBHOOKS)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from services.console.rendering import FOLDER, duration, latency, moment, number
+from services.console.rendering import FOLDER, counted, duration, latency, moment, number
 
 VENDOR = FOLDER / "static/vendor"
 
@@ -52,6 +52,15 @@ def test_a_short_time_span_is_exact(seconds: float, text: str) -> None:
 def test_a_number_has_spaces_between_thousands(value: float, text: str) -> None:
     """A large number can be read."""
     assert number(value) == text
+
+
+def test_one_thing_is_not_called_many() -> None:
+    """The words fit the number."""
+    assert [counted(each, "mail", "mails") for each in (0, 1, 2)] == [
+        "0 mails",
+        "1 mail",
+        "2 mails",
+    ]
 
 
 def test_a_time_is_in_utc_wherever_it_came_from() -> None:

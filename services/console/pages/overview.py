@@ -3,16 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
-from services.console.context import PageContext
+from services.console.context import Missing, PageContext
 from services.console.queues import QueueRow
 from services.console.rendering import number
 from services.console.sampling import Sampler
 from services.console.traffic import OUTCOMES
 from shared import dead_letter
-from shared.contracts import Category, CircuitState
+from shared.contracts import Category, CircuitState, ContentTypesListed, WebhooksListed
 
 ALL = "all"  # in a query: of all classes together
 
@@ -49,9 +50,11 @@ class OverviewPages:
             missing_traffic=sampler.missing_traffic,
             missing_queues=sampler.missing_queues,
             looked_at=sampler.queues.at,
+            missing=list(_missing(sampler)),
+            is_known=_is_known(sampler),
             work=sampler.queues.work(),
             delays=sampler.queues.delays(),
-            problems=list(_problems(sampler)),
+            problems=list(problems(sampler)),
         )
 
     async def traffic(self, request: web.Request) -> web.Response:
@@ -66,7 +69,7 @@ class OverviewPages:
         return web.json_response(traffic.hour(category))
 
 
-def _problems(sampler: Sampler) -> Iterator[OperatorTask]:
+def problems(sampler: Sampler) -> Iterator[OperatorTask]:
     """Yield what is wrong by the last looks, what stops mail first."""
     rows = sampler.queues.work() if sampler.queues.at else ()
     yield from (OperatorTask(text, "#queues") for row in rows if (text := _fault(row)))
@@ -79,6 +82,44 @@ def _problems(sampler: Sampler) -> Iterator[OperatorTask]:
         if count := sampler.queues.waiting(queue):
             text = f"{number(count)} in {queue}: look why, then send back or drop"
             yield OperatorTask(text, f"/dead-letters/{queue}")
+    if isinstance(sampler.failing_webhooks, WebhooksListed):
+        yield from _stopped_webhooks(sampler.failing_webhooks)
+    if isinstance(sampler.paused_content, ContentTypesListed):
+        yield from _paused_content(sampler.paused_content)
+
+
+def _stopped_webhooks(found: WebhooksListed) -> Iterator[OperatorTask]:
+    if len(found.webhooks) == 1:
+        (only,) = found.webhooks
+        text = f"the endpoint {only.url} {'is disabled' if only.disabled_at else 'fails'}"
+        yield OperatorTask(text, f"/webhooks/{quote(only.webhook_id, safe='')}")
+    elif found.webhooks:
+        count = f"{len(found.webhooks)}{' or more' if found.next else ''}"
+        yield OperatorTask(
+            f"{count} endpoints fail, or are disabled since they failed", "/webhooks"
+        )
+
+
+def _paused_content(found: ContentTypesListed) -> Iterator[OperatorTask]:
+    if len(found.content_types) == 1:
+        (only,) = found.content_types
+        query = f"?{urlencode({'client': only.client})}" if only.client else ""
+        path = f"/content/{quote(only.name, safe='')}{query}"
+        yield OperatorTask(f"the content type {only.name} is paused", path)
+    elif found.content_types:
+        count = f"{len(found.content_types)}{' or more' if found.next else ''}"
+        yield OperatorTask(f"{count} content types are paused", "/content")
+
+
+def _missing(sampler: Sampler) -> Iterator[Missing]:
+    """Yield why a look at what may need an operator failed."""
+    looks = (sampler.missing_queues, sampler.failing_webhooks, sampler.paused_content)
+    yield from (each for each in looks if isinstance(each, Missing))
+
+
+def _is_known(sampler: Sampler) -> bool:
+    """Return whether there was a look at everything that may need an operator."""
+    return None not in (sampler.queues.at, sampler.failing_webhooks, sampler.paused_content)
 
 
 def _fault(row: QueueRow) -> str | None:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from aiohttp import web
 
 from services.console.context import PageContext, read_form
+from services.console.rendering import counted, number
 from shared.contracts import (
     ChangeWebhook,
     Contract,
@@ -29,6 +30,10 @@ from shared.contracts import (
 
 PAGE_SIZE = 50
 TRIES = 10  # of a page, each with its bodies
+_REFUSALS = {
+    WebhookResult.UNKNOWN: "there is no such endpoint any more",
+    WebhookResult.NO_EVENT: "there is no such event any more",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,28 @@ class WebhookPages:
         question = self._question(act, identifier, form.get("message_id") or None)
         async with self.context.acting(request, f"{act} webhook", identifier) as result:
             answer = await self.context.broker.ask(question, self.context.answer_seconds)
-            result.text, result.failed = _described(answer)
+            result.text, result.failed = _described(act, answer)
+            if isinstance(question, ReplayWebhook) and _sends_nothing(answer):
+                result.text = await self._nothing_to_send(question)
         raise self.context.back(request, f"/webhooks/{quote(identifier)}", result)
+
+    async def _nothing_to_send(self, asked: ReplayWebhook) -> str:
+        """Return why a replay has sent nothing: what waits already is not sent a second time."""
+        if asked.message_id is not None:
+            return "nothing is sent a second time: a request with this event is under way"
+        question = ListWebhookDeliveries(
+            id=self.context.new_id(),
+            webhook_id=asked.webhook_id,
+            status=DeliveryStatus.WAITING,
+            limit=PAGE_SIZE,
+        )
+        found = await self.context.ask(question, WebhookDeliveriesListed)
+        if not found.deliveries:
+            return "there is nothing to send: all its events were delivered, or were tests"
+        count = f"{number(len(found.deliveries))}{' or more' if found.next else ''}"
+        times = [each.next_at for each in found.deliveries if each.next_at is not None]
+        following = f"; the next try is at {min(times):%H:%M:%S} UTC" if times else ""
+        return f"nothing more is sent: events that wait for their turn already: {count}{following}"
 
     def _question(self, act: str, identifier: str, message: str | None) -> Contract:
         fields = {"id": self.context.new_id(), "webhook_id": identifier}
@@ -109,18 +134,25 @@ class WebhookPages:
         return found
 
 
-def _described(answer: Contract) -> tuple[str, bool]:
+def _sends_nothing(answer: Contract) -> bool:
+    if not isinstance(answer, WebhookReplayed):
+        return False
+    return answer.result is WebhookResult.FOUND and answer.count == 0
+
+
+def _described(act: str, answer: Contract) -> tuple[str, bool]:
     """Return the result of an action in words, and whether it failed."""
     match answer:
         case WebhookReplayed(result=WebhookResult.DISABLED):
             return "nothing is sent to a disabled endpoint: enable it first", True
-        case WebhookReplayed(result=WebhookResult.FOUND, count=0):
-            return "there is nothing to send: all its events were delivered", False
+        case WebhookReplayed(result=WebhookResult.FOUND) if act == "test":
+            return "a test event is queued: look at its status below", False
         case WebhookReplayed(result=WebhookResult.FOUND):
-            return f"{answer.count} events are sent: look at their status below", False
+            queued = counted(answer.count, "event is queued", "events are queued")
+            return f"{queued} to be sent: look at the status below", False
         case WebhookAnswered(result=WebhookResult.CHANGED):
-            return "changed", False
+            return f"{act}d", False
         case WebhookReplayed() | WebhookAnswered():
-            return answer.result.replace("_", " "), True
+            return _REFUSALS.get(answer.result, answer.result.replace("_", " ")), True
         case _:
             return "no answer that is known", True

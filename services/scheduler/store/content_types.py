@@ -59,6 +59,8 @@ class ContentStore:
         look = sa.select(*_SUMMARY).order_by(*_KEY).limit(asked.limit + 1)
         if asked.client is not None:
             look = look.where(content_types.c.client == asked.client)
+        if asked.paused:
+            look = look.where(content_types.c.paused_at.is_not(None))
         if asked.after is not None:
             client, _, name = asked.after.partition("/")
             look = look.where(sa.tuple_(*_KEY) > sa.tuple_(sa.literal(client), sa.literal(name)))

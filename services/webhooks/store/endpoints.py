@@ -82,6 +82,10 @@ class EndpointStore:
         look = sa.select(endpoints).order_by(_TABLE.id).limit(asked.limit + 1)
         if asked.client is not None:
             look = look.where(_TABLE.client == asked.client)
+        if asked.failing:
+            by_failures = _TABLE.disabled_for.in_([DisabledFor.GONE, DisabledFor.FAILING])
+            is_failing = sa.and_(_TABLE.disabled_at.is_(None), _TABLE.failing_since.is_not(None))
+            look = look.where(sa.or_(by_failures, is_failing))
         if asked.after is not None:
             look = look.where(_TABLE.id > asked.after)
         rows = await self._database.read(lambda c: c.execute(look).all())

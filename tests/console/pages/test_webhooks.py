@@ -1,5 +1,7 @@
 """Webhooks: endpoints, events, tries, and what may be done."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from shared.contracts import (
@@ -13,6 +15,8 @@ from shared.contracts import (
     ReplayWebhook,
     SendTestEvent,
     WebhookAnswered,
+    WebhookDeliveriesListed,
+    WebhookDelivery,
     WebhookReplayed,
     WebhookResult,
     WebhooksListed,
@@ -73,3 +77,42 @@ async def test_results_are_told_in_words(answers: Answers, operator: Operator) -
     assert "enable it first" in disabled.words
     assert gone.status == 404
     assert wrong.status == 400
+
+
+async def test_events_are_queued_and_not_yet_sent(answers: Answers, operator: Operator) -> None:
+    """The note claims no more than the service has answered, in the right number."""
+    for count, words in ((1, "1 event is queued to be sent"), (2, "2 events are queued")):
+        answers.set(ReplayWebhook, WebhookReplayed, result=WebhookResult.FOUND, count=count)
+        assert words in (await operator.act(PAGE, PAGE, act="replay")).words
+
+    answers.set(SendTestEvent, WebhookReplayed, result=WebhookResult.FOUND, count=1)
+    assert "a test event is queued: look" in (await operator.act(PAGE, PAGE, act="test")).words
+
+
+async def test_a_replay_that_sends_nothing_says_why(answers: Answers, operator: Operator) -> None:
+    """Events that wait for their turn are not called delivered; the next try has its time."""
+    answers.set(ReplayWebhook, WebhookReplayed, result=WebhookResult.FOUND, count=0)
+    at = datetime(2026, 11, 1, 8, 30, tzinfo=UTC)
+    waiting = tuple(
+        WebhookDelivery(
+            message_id=f"e-{minute}",
+            type="email.bounced",
+            at=at,
+            status=DeliveryStatus.WAITING,
+            tries=1,
+            next_at=next_at,
+        )
+        for minute, next_at in enumerate((None, at.replace(minute=45), at.replace(minute=40)))
+    )
+    answers.set(ListWebhookDeliveries, WebhookDeliveriesListed, deliveries=waiting, next=None)
+    waits = await operator.act(PAGE, PAGE, act="replay")
+    asked = answers.asked[answers.asked.index(answers.last(ReplayWebhook)) + 1]
+    one = await operator.act(PAGE, PAGE, act="replay", message_id="e-1")
+    answers.set(ListWebhookDeliveries, WebhookDeliveriesListed, deliveries=(), next=None)
+    nothing = await operator.act(PAGE, PAGE, act="replay")
+
+    assert isinstance(asked, ListWebhookDeliveries)
+    assert asked.status is DeliveryStatus.WAITING
+    assert "wait for their turn already: 3; the next try is at 08:40:00 UTC" in waits.words
+    assert "a request with this event is under way" in one.words
+    assert "there is nothing to send: all its events were delivered" in nothing.words

@@ -112,7 +112,10 @@ async def test_content_types_are_paged(contents: Sequence[ContentStore]) -> None
         page, after = await contents[0].page(ListContentTypes(id="q", after=after, limit=2))
         found += [f"{each.client}/{each.name}" for each in page]
     own, _ = await contents[0].page(ListContentTypes(id="q", client="shop"))
+    await contents[0].pause(("shop", "b"), "too many complaints", "m-1")
+    paused, _ = await contents[0].page(ListContentTypes(id="q", paused=True))
 
+    assert [(each.client, each.name) for each in paused] == [("shop", "b")]
     assert found == [f"{client}/{name}" for client in ("other", "shop") for name in "abc"]
     assert [each.name for each in own] == ["a", "b", "c"]
 

@@ -103,6 +103,25 @@ async def test_endpoints_are_listed_by_pages(tables: Tables) -> None:
     assert end is None
 
 
+async def test_endpoints_that_fail_are_listed_alone(tables: Tables) -> None:
+    """They fail, or were disabled for it; one that its owner has disabled needs nobody."""
+    for name in ("w1", "w2", "w3"):
+        await tables.add(name)
+    await tables.keep("e1")
+    statuses = {"w1": 500, "w2": 410, "w3": 500}
+    for due in await tables.take():
+        await tables.end(due, statuses[due.endpoint_id])
+    await tables.endpoints.change(
+        ChangeWebhook(id="q", client="shop", webhook_id="w3", enabled=False)
+    )
+    found, _ = await tables.endpoints.page(ListWebhooks(id="q", failing=True))
+
+    assert [(each.webhook_id, each.disabled_for) for each in found] == [
+        ("w1", None),
+        ("w2", DisabledFor.GONE),
+    ]
+
+
 async def test_a_change_leaves_the_rest(tables: Tables) -> None:
     """An absent field stays; an empty list removes a filter."""
     await tables.add(tags=["run"], description="old")
