@@ -243,7 +243,8 @@ class Releaser:
             # The content type has a newer version than the variables: the next period may fit.
             metrics.RELEASED.labels("unfit").inc()
             logger.warning("variables do not fit", subscription=due.id, reason=reason)
-            return _Made(self._step(due, None, following), None)
+            step = self._step(due, None, following)._replace(unfit=newsletter.period)
+            return _Made(step, None)
         metrics.RELEASED.labels("failed").inc()
         logger.warning("a newsletter could not be made", subscription=due.id, reason=reason)
         return None

@@ -245,6 +245,9 @@ class ContentRun(BaseModel):
     published: Count = Field(description="Mails that the broker has stored")
     unknown_mailboxes: Count = Field(description="Mails refused as `mailbox_unknown`")
     complaints: Count
+    unfit: Count = Field(
+        0, description="Mails that were not made, since the variables do not fit the templates"
+    )
 
 
 class ListRuns(Question):

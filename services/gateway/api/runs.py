@@ -81,6 +81,10 @@ class RunBody(ResponseBody):
     published: int = Field(description="Messages that are on their way, repetitions not included")
     unknown_mailboxes: int = Field(description="Of these, refused since there is no such mailbox")
     complaints: int = Field(description="Of these, reported as spam")
+    unfit: int = Field(
+        description="Subscriptions without a message, since their variables do not fit the "
+        "templates: they are mailed at their next time that they fit"
+    )
 
     @classmethod
     def of(cls, run: ContentRun) -> "RunBody":
@@ -93,6 +97,7 @@ class RunBody(ResponseBody):
             published=run.published,
             unknown_mailboxes=run.unknown_mailboxes,
             complaints=run.complaints,
+            unfit=run.unfit,
         )
 
 

@@ -26,9 +26,10 @@ _SUBSCRIPTION = tuple(
     )
 )
 _CONTENT_KEY = (content_types.c.client, content_types.c.name)
-_RUN = ("client", "content_type", "period_at", "published")
+_NUMBERS = ("published", "unfit")
+_RUN = ("client", "content_type", "period_at", *_NUMBERS)
 _COUNT = dialect.insert_text(
-    runs, _RUN, {"unknown_mailboxes": "0", "complaints": "0"}, add=["published"]
+    runs, _RUN, {"unknown_mailboxes": "0", "complaints": "0"}, add=_NUMBERS
 )
 _TIMES = (subscriptions.c.frequency, subscriptions.c.timezone, subscriptions.c.at)
 FAR = timedelta(days=1)
@@ -57,12 +58,16 @@ class DueSubscription(NamedTuple):
 
 
 class Step(NamedTuple):
-    """The period that a subscription was mailed, if any, and the next one with its time."""
+    """The period that a subscription was mailed, if any, and the next one with its time.
+
+    `unfit` is a period whose mail could not be made of the variables.
+    """
 
     subscription: DueSubscription
     mailed: datetime | None
     following: datetime
     due_at: datetime
+    unfit: datetime | None = None
 
 
 class Taken(NamedTuple):
@@ -179,14 +184,12 @@ class _DueTable:
             for each in sorted(steps, key=lambda each: each.subscription.id)
         ]
         moved = {row[0] for row in self._move.run(connection, rows, holder=token)}
-        mailed = Counter(
-            (each.subscription.client, each.subscription.content_type, milliseconds(each.mailed))
-            for each in steps
-            if each.mailed is not None and each.subscription.id in moved
-        )
-        if mailed:
+        done = [each for each in steps if each.subscription.id in moved]
+        mailed = Counter(_run(each, each.mailed) for each in done if each.mailed)
+        unfit = Counter(_run(each, each.unfit) for each in done if each.unfit)
+        if either := mailed.keys() | unfit.keys():
             # In one order at all schedulers: two that change the same could wait for each other.
-            counts = sorted((*run, number) for run, number in mailed.items())
+            counts = [(*run, mailed[run], unfit[run]) for run in sorted(either)]
             dialect.run(connection, _COUNT, counts)
         return len(moved)
 
@@ -260,6 +263,11 @@ class _DueTable:
     @cached_property
     def _set_back(self) -> Prepared:
         return Prepared(self._connection, _moves(sa.true()))
+
+
+def _run(step: Step, period: datetime) -> tuple[str, str, int]:
+    """Return the key of the run of a step."""
+    return (*step.subscription.key, milliseconds(period))
 
 
 def _first_due(

@@ -79,6 +79,7 @@ class RunStore:
                 published=row.published,
                 unknown_mailboxes=row.unknown_mailboxes,
                 complaints=row.complaints,
+                unfit=row.unfit,
             )
             for row in rows[:limit]
         ]

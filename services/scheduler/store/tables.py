@@ -102,6 +102,7 @@ runs = sa.Table(
     sa.Column("excused_published", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("excused_unknown_mailboxes", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("excused_complaints", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("unfit", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # The reports that are counted in `runs`, so that a copy counts once.

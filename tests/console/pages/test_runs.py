@@ -77,6 +77,7 @@ async def test_a_run_is_shown_with_the_mails_that_did_not_arrive(
 
     assert page.status == 200
     assert "Send these 1 once more" in page.words
+    assert f"could not be made, since variables do not fit {run().unfit}" in page.words
     assert (asked.status, asked.after, asked.client) == ("expired", "1" * 16, "shop")
     assert asked.tag == counted.tag == f"run:{RUN}"
     assert f"status=expired&amp;after={'0' * 16}" in page.text

@@ -48,6 +48,7 @@ CONTENT_RUN = ContentRun(
     published=100,
     unknown_mailboxes=3,
     complaints=1,
+    unfit=3,
 )
 SHOWN_RUN = {
     "run": RUN,
@@ -57,6 +58,7 @@ SHOWN_RUN = {
     "published": 100,
     "unknown_mailboxes": 3,
     "complaints": 1,
+    "unfit": 3,
 }
 COUNTS = EmailCounts(since=PERIOD, accepted=101, delivered=96, bounced_permanent=3, failed=2)
 CURSOR = "0" * 16

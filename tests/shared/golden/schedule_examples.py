@@ -130,6 +130,7 @@ SCHEDULE_EXAMPLES: tuple[Contract, ...] = (
                 published=100,
                 unknown_mailboxes=12,
                 complaints=1,
+                unfit=3,
             ),
         ),
         next=AT,
