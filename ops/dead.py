@@ -104,19 +104,12 @@ async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
 
 
 async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
-    """Publish copies to their origin, and acknowledge each after its confirm.
-
-    If this process ends in between, the message is there twice, with one id: its consumer handles
-    it once.
-    """
     replayed, kept, missing = 0, 0, set(arguments.id)
     try:
         async with broker.browsing(arguments.queue) as browsed:
             async for each, tag in _matching(browsed, arguments.limit, _selection(arguments)):
                 missing.discard(each.delivery.message_id)
-                if dead_letter.can_return(each):
-                    await broker.send(dead_letter.replay(each))
-                    tag.ack()
+                if await broker.send_back(each, tag):
                     replayed += 1
                 else:
                     kept += 1

@@ -29,6 +29,7 @@ from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.identity import DIRECT_REPLY
 from shared.inflight import DeliveryTag
 from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader, QueueState
+from shared.retry import Delay
 from shared.runtime import metrics, tracing
 from shared.runtime.tracing import PublishSpans, Trace
 
@@ -233,6 +234,20 @@ class Broker:
         """
         async with rabbitmq.fetching(self._consuming, queue) as (waiting, fetched):
             yield DeadLetterQueue(waiting, _letters(fetched))
+
+    async def send_back(
+        self, letter: DeadLetter, tag: DeliveryTag, delay: Delay | None = None
+    ) -> bool:
+        """Send a dead letter back to its queue; return False if that is unknown, and keep it.
+
+        It is acknowledged after the confirm of its copy. If this ends in between, there are two
+        with one id, which its consumer handles once. Raises Unavailable.
+        """
+        if not dead_letter.can_return(letter):
+            return False
+        await self.send(dead_letter.replay(letter, delay))
+        tag.ack()
+        return True
 
 
 def _consumer(subscription: Subscription, publish: Publish) -> Consumer:

@@ -1,16 +1,18 @@
 """Reading dead letters for a page, and sending them back or dropping them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from shared import dead_letter
 from shared.broker import Broker, DeadLetterQueue
 from shared.dead_letter import DeadLetter
 from shared.errors import Unavailable
+from shared.inflight import DeliveryTag
 from shared.retry import DELAYS
 
 MAX_SHOWN = 200  # dead letters of one page; each is read with its body
@@ -61,6 +63,7 @@ class LettersMoved(NamedTuple):
 
 
 Selects = Callable[[DeadLetter], bool]
+Move = Callable[[DeadLetter, DeliveryTag], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,41 +104,29 @@ class DeadLetters:
         return found
 
     async def replay(self, queue: str, selects: Selects) -> LettersMoved:
-        """Send letters back to the queues that they came from, where they begin anew.
+        """Send letters back to the queues that they came from, where they begin anew."""
+        move = partial(self.broker.send_back, delay=DELAYS[0])
+        return await self._move(queue, selects, move)
 
-        Each is acknowledged after the confirm of its copy. If this ends in between, there are two
-        with one id, which its consumer handles once.
-        """
+    async def drop(self, queue: str, selects: Selects) -> LettersMoved:
+        """Delete letters for good."""
+        return await self._move(queue, selects, _drop)
+
+    async def _move(self, queue: str, selects: Selects, move: Move) -> LettersMoved:
         moved, kept, waiting = 0, 0, 0
         async with self._browsing(queue) as browsed:
             waiting = browsed.waiting
             async for letter, tag in browsed.letters:
                 if not selects(letter):
                     continue
-                if not dead_letter.can_return(letter):
+                if await move(letter, tag):
+                    moved += 1
+                else:
                     kept += 1
-                    continue
-                await self.broker.send(dead_letter.replay(letter, DELAYS[0]))
-                tag.ack()
-                moved += 1
                 if moved >= MAX_ACTED:
                     break
         await self._returned(queue, waiting - moved)
         return LettersMoved(moved, kept)
-
-    async def drop(self, queue: str, selects: Selects) -> LettersMoved:
-        """Delete letters for good."""
-        moved, waiting = 0, 0
-        async with self._browsing(queue) as browsed:
-            waiting = browsed.waiting
-            async for letter, tag in browsed.letters:
-                if selects(letter):
-                    tag.ack()
-                    moved += 1
-                    if moved >= MAX_ACTED:
-                        break
-        await self._returned(queue, waiting - moved)
-        return LettersMoved(moved, 0)
 
     async def _returned(self, queue: str, count: int) -> None:
         """Wait until a queue has so many letters again, for a few seconds at most."""
@@ -151,6 +142,11 @@ class DeadLetters:
             raise Unavailable(f"{queue[:100]} is no queue of dead letters")
         async with self.reading, self.broker.browsing(queue) as browsed:
             yield browsed
+
+
+async def _drop(_: DeadLetter, tag: DeliveryTag) -> bool:
+    tag.ack()
+    return True
 
 
 def by_id(identifier: str) -> Selects:
