@@ -50,11 +50,18 @@ async def tapped(url: str, exchange: str, key: str = "#") -> AsyncIterator[Tap]:
         yield tap
 
 
-async def publish_raw(url: str, queue: str, body: bytes, kind: str = "") -> None:
+async def publish_raw(
+    url: str, queue: str, body: bytes, kind: str = "", message_id: str | None = None
+) -> None:
     """Put bytes into a queue as a foreign program would."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         await channel.default_exchange.publish(
-            aio_pika.Message(body, type=kind, delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
+            aio_pika.Message(
+                body,
+                type=kind,
+                message_id=message_id,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            ),
             queue,
         )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -68,6 +69,11 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{number(count)} {one if count == 1 else many}"
 
 
+def part_of_url(text: object) -> str:
+    """Return a text as one part of a path or a query; Jinja's own filter keeps a slash."""
+    return quote(str(text), safe="")
+
+
 def moment(at: datetime | None) -> Markup:
     """Return a time as an element that programs can read, in UTC to the second."""
     if at is None:
@@ -96,7 +102,7 @@ class PageRenderer:
             undefined=jinja2.StrictUndefined,
         )
         environment.filters |= {"moment": moment, "number": number, "duration": duration}
-        environment.filters["latency"] = latency
+        environment.filters |= {"latency": latency, "urlencode": part_of_url}
         environment.globals["navigation"] = NAVIGATION
         return cls(now, environment)
 

@@ -6,7 +6,15 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from services.console.rendering import FOLDER, counted, duration, latency, moment, number
+from services.console.rendering import (
+    FOLDER,
+    PageRenderer,
+    counted,
+    duration,
+    latency,
+    moment,
+    number,
+)
 
 VENDOR = FOLDER / "static/vendor"
 
@@ -93,3 +101,10 @@ def test_nothing_of_the_page_leads_elsewhere() -> None:
         text = path.read_text().replace("http://www.w3.org/2000/svg", "")
         assert "://" not in text, path
         assert not re.search(r"<style|<script(?! src)|\son\w+=|\sstyle=|\bhx-on", text), path
+
+
+def test_a_slash_of_an_id_does_not_end_a_part_of_a_path() -> None:
+    """Ids of dead letters are of any form: each is one part of the path of its page."""
+    environment = PageRenderer.of(lambda: datetime.now(UTC)).environment
+
+    assert environment.from_string("{{ id|urlencode }}").render(id="a/b?ü") == "a%2Fb%3F%C3%BC"
