@@ -123,11 +123,15 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
 async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
     dropped, missing = 0, set(arguments.id)
     tags: list[DeliveryTag] = []
+    has_mails = False
     async with broker.browsing(arguments.queue) as browsed:
         async for each, tag in _matching(browsed, arguments.limit, _selection(arguments)):
             missing.discard(each.delivery.message_id)
             tags.append(tag)
+            has_mails = has_mails or dead_letter.is_mail(each)
         question = f"drop {len(tags)} of {browsed.waiting} letters of {arguments.queue} for good?"
+        if has_mails:
+            question = f"{dead_letter.DROPPED_MAIL}\n{question}"
         if tags and not (arguments.yes or await _confirmed(question)):
             return print_error("nothing dropped")
         try:

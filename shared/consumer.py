@@ -20,6 +20,7 @@ import structlog
 from shared import delivery, inflight
 from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
+from shared.dead_letter import UNDECODABLE
 from shared.delivery import Delivery, Jitter, Publishing
 from shared.errors import DatabaseAway, Reject, Retry, Unavailable, Undecodable
 from shared.inflight import DeliveryTag, InFlight, Phase
@@ -272,7 +273,7 @@ def _failed(message: Delivery, error: BaseException) -> tuple[str, list[Publishi
     """
     match error:
         case Undecodable():
-            return _dead(message, "undecodable", str(error))
+            return _dead(message, UNDECODABLE, str(error))
         case Reject():
             return _dead(message, "rejected", str(error))
         case Retry():

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from shared import topology
-from shared.contracts import CONTRACTS
+from shared.contracts import CONTRACTS, Category
 from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
 from shared.identity import USER
 from shared.retry import Delay
@@ -21,6 +21,7 @@ BROKER_REASON = "the broker's own decision"
 # Our consumers reject unread a body that is too large, and a message on which reading fails.
 REJECTED, UNREAD_REASON = "rejected", "it was not read: its body is too large, or see the log"
 UNKNOWN = "unknown"
+UNDECODABLE = "undecodable"
 # The fields that a contract keeps out of its repr, except addresses, by which a letter is found.
 WITHHELD = frozenset(
     declared.alias or name
@@ -29,6 +30,12 @@ WITHHELD = frozenset(
     if not declared.repr and name != "email"
 )
 _NAMES = frozenset(queue.name for queue in topology.queues())
+DROPPED_MAIL = (
+    "A dropped mail has no outcome, and `ops ledger check` lists it as lost. To end it as "
+    "cancelled instead, cancel it on its page of the console or over HTTP, then send its letter "
+    "back."
+)
+_MAILS = frozenset(topology.dead_queue(topology.sending_queue(each)) for each in Category)
 ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in _NAMES))
 
 
@@ -67,6 +74,15 @@ def can_return(letter: DeadLetter) -> bool:
     if letter.origin not in ORIGINS:
         return False
     return letter.delivery.queue in (topology.dead_queue(letter.origin), topology.UNROUTED)
+
+
+def is_mail(letter: DeadLetter) -> bool:
+    """Return whether it is a mail of a sender, without which the mail has no outcome.
+
+    The ledger's copy of a command is none: the mail is sent without it. A message that cannot be
+    decoded is none either: the ledger does not know it.
+    """
+    return letter.delivery.queue in _MAILS and letter.cause != UNDECODABLE
 
 
 def replay(letter: DeadLetter, delay: Delay | None = None) -> Publishing:

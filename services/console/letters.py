@@ -33,6 +33,7 @@ class LetterSummary:
     origin: str | None
     died_at: datetime | None
     can_return: bool
+    is_mail: bool  # of a sender
 
 
 class LetterGroup(NamedTuple):
@@ -163,4 +164,5 @@ def _summary(letter: DeadLetter) -> LetterSummary:
     return LetterSummary(
         *(letter.delivery.message_id, letter.delivery.type, letter.cause, letter.reason),
         *(letter.origin, letter.died_at, dead_letter.can_return(letter)),
+        dead_letter.is_mail(letter),
     )

@@ -341,7 +341,7 @@ async def test_drop_asks_first(url: str) -> None:
     agreed = await asyncio.to_thread(command, *words, answer="y\n", AMQP_URL=url)
 
     assert silent.returncode == 1
-    assert f"drop 1 of 2 letters of {LETTERS} for good? [y/N]" in silent.stdout
+    assert f"back.\ndrop 1 of 2 letters of {LETTERS} for good? [y/N]" in silent.stdout
     assert "nothing dropped" in silent.stderr
     assert kept == 2
     assert agreed.returncode == 0

@@ -116,3 +116,22 @@ def test_an_unknown_origin_cannot_be_replayed() -> None:
     """A dead letter of unknown origin is an error and is not published."""
     with pytest.raises(ValueError, match="is unknown"):
         dead_letter.replay(dead_letter.read(LAIN, {}))
+
+
+@pytest.mark.parametrize(
+    ("queue", "cause", "is_mail"),
+    [
+        ("sender.bulk.dead", "exhausted", True),
+        ("sender.otp.dead", "rejected", True),
+        ("sender.bulk.dead", dead_letter.UNDECODABLE, False),
+        ("ledger.mail.dead", "exhausted", False),
+        ("webhooks.events.dead", "exhausted", False),
+    ],
+)
+def test_a_mail_of_a_sender_has_no_outcome_without_its_letter(
+    queue: str, cause: str, is_mail: object
+) -> None:
+    """The ledger knows no message that cannot be decoded, and its copies are not sent."""
+    letter = dead_letter.DeadLetter(replace(LAIN, queue=queue), cause, "", None, None)
+
+    assert dead_letter.is_mail(letter) is is_mail

@@ -39,7 +39,13 @@ class DeadLetterPages:
         """Return the letters of a queue by cause and reason."""
         queue = _queue(request)
         found = await self.letters.read(queue)
-        return self.context.page(request, "dead_letter_queue.html", queue=queue, found=found)
+        return self.context.page(
+            request,
+            "dead_letter_queue.html",
+            queue=queue,
+            found=found,
+            dropped_mail=dead_letter.DROPPED_MAIL,
+        )
 
     async def show(self, request: web.Request) -> web.Response:
         """Return one letter, without texts and codes."""
@@ -53,6 +59,7 @@ class DeadLetterPages:
             queue=queue,
             letter=letter,
             can_return=dead_letter.can_return(letter),
+            warning=dead_letter.DROPPED_MAIL if dead_letter.is_mail(letter) else "",
             body=dead_letter.body_text(letter.delivery.body, withhold=True),
         )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from yarl import URL
 
 from ops import topology as command
 from ops.broker import RabbitServer as Node
@@ -12,6 +13,7 @@ from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import SendEmail
+from shared.dead_letter import DROPPED_MAIL
 from shared.topology import Owner
 from tests.console.operator import DELAYS, Operator, declare, settings, visiting
 from tests.gateway.fake_service import FakeService
@@ -108,14 +110,31 @@ async def test_all_letters_of_a_cause_go_back_to_their_queue(
 async def test_one_letter_is_dropped_for_good(vhost: str, operator: Operator) -> None:
     """The others stay, and the audit knows who did it."""
     await rejected(vhost, "m-1", "m-2")
+    pages = [await operator.get(PATH), await operator.get(f"{PATH}/m-1")]
     shown = await operator.act(PATH, PATH, act="drop", id="m-1")
     audit = await operator.get("/audit")
 
+    assert all(DROPPED_MAIL in each.words for each in pages)
     assert "1 dropped" in shown.words
     assert "m-1" not in shown.words
     assert "m-2" in shown.words
     await settled(vhost, LETTERS, 1)
     assert f"drop dead letters {LETTERS}: m-1 1 dropped operator 127.0.0.1" in audit.words
+
+
+async def test_the_id_of_a_foreign_message_may_have_a_slash(vhost: str, operator: Operator) -> None:
+    """The link to it leads to it, and all that is done with it names it."""
+    await publish_raw(vhost, LETTERS, b"{}", "email.send.bulk", message_id="a/b?c%d")
+    page = await operator.get(PATH)
+    link = page.text.partition(f'<a href="{PATH}/')[2].partition('"')[0]
+    async with operator.http.get(URL(f"{operator.url}{PATH}/{link}", encoded=True)) as answer:
+        letter = await answer.text()
+    dropped = await operator.act(PATH, PATH, act="drop", id="a/b?c%d")
+
+    assert link == "a%2Fb%3Fc%25d"
+    assert answer.status == 200
+    assert "<dt>Id</dt><dd>a/b?c%d</dd>" in letter
+    assert "1 dropped" in dropped.words
 
 
 async def test_a_letter_of_unknown_origin_cannot_go_back(vhost: str, operator: Operator) -> None:
