@@ -9,6 +9,7 @@ FIRST_DELAY_SECONDS = 5.0
 DELAY_FACTOR = 3.0
 MAX_DELAY_SECONDS = 1800.0  # a receiver that is back waits no longer for what it missed
 JITTER_SHARE = 0.2  # of a delay, to either side: receivers are not called all at once
+LATEST_SECONDS = MAX_DELAY_SECONDS * (1 + JITTER_SHARE)  # until the next try, at most
 GONE = 410
 _SUCCESS = range(200, 300)
 

@@ -111,6 +111,10 @@ async def _upkeep(
         if await store.spread():
             dispatcher.wake()
 
+    async def bring_forward() -> None:
+        if await store.bring_forward():
+            dispatcher.wake()
+
     async def announce() -> None:
         for event in await store.unannounced():
             with suppress(Unavailable):  # the next time
@@ -127,6 +131,7 @@ async def _upkeep(
     async with (
         lifecycle.repeating(spread, SPREAD_SECONDS, "backlogs of endpoints"),
         lifecycle.repeating(store.limit_waiting, LIMIT_SECONDS, "limits of backlogs"),
+        lifecycle.repeating(bring_forward, LIMIT_SECONDS, "events planned too late"),
         lifecycle.repeating(announce, ANNOUNCE_SECONDS, "disabled endpoints"),
         lifecycle.repeating(store.purge, PURGE_SECONDS, "purge of events"),
     ):

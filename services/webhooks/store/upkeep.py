@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.webhooks.attempts import State
+from services.webhooks.attempts import LATEST_SECONDS, State
 from services.webhooks.store.endpoints import MILLISECOND, moment
 from services.webhooks.store.tables import (
     deliveries,
@@ -60,6 +60,14 @@ class UpkeepStore:
         for row in await self._database.read(lambda c: c.execute(_UNNOTED).all()):
             await self._database.write(lambda c: _park_excess(c, row.id))  # noqa: B023 -- awaited here
 
+    async def bring_forward(self) -> int:
+        """Make due what is due later than a next try can be; return how many events.
+
+        A clock was put back since that was planned. What a service has taken stays its own for
+        LATEST_SECONDS, in which it ends its tries or is dead.
+        """
+        return await self._database.write(self._bring_forward)
+
     async def unannounced(self) -> Sequence[WebhookDisabled]:
         """Return the events of endpoints that were disabled, each with the same id every time."""
         look = sa.select(endpoints).where(sa.not_(_ENDPOINT.announced))
@@ -103,6 +111,13 @@ class UpkeepStore:
             done = sa.update(endpoints).where(_ENDPOINT.id == endpoint_id, _ENDPOINT.failures == 0)
             connection.execute(done.values(backlogged=False))
         return count
+
+    def _bring_forward(self, connection: sa.Connection) -> int:
+        now = dialect.read_now(connection, self._clock)
+        latest = now + round(LATEST_SECONDS * dialect.MILLISECONDS_PER_SECOND)
+        planned = sa.update(deliveries).where(_DELIVERY.due_at > latest)
+        due_at = sa.case((_DELIVERY.token.is_(None), now), else_=latest)
+        return connection.execute(planned.values(due_at=due_at)).rowcount
 
     def _purge_old(self, connection: sa.Connection) -> int:
         cutoff = dialect.read_now(connection, self._clock) - self._keep

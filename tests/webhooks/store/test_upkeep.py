@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 
+from services.webhooks import attempts
 from services.webhooks.store import upkeep
 from services.webhooks.store.tables import deliveries, messages, tries
 from shared.storage.database import Database
@@ -57,6 +58,37 @@ async def test_a_parked_event_without_a_backlog_is_found(tables: Tables) -> None
         await tables.upkeep.limit_waiting()
 
     assert len(await tables.take()) == 3
+
+
+async def test_a_clock_that_is_put_back_holds_up_no_event(tables: Tables) -> None:
+    """A try that was planned by the wrong time is due at once; one under way is not sent twice."""
+    await tables.add()
+    await tables.keep("e1", "e2")
+    [taken] = await tables.deliveries.take(1)
+    retried = await tables.take(1)
+    await tables.end(retried[0], 500)
+    tables.clock.seconds -= DAY
+    assert await tables.take() == []
+    await tables.upkeep.bring_forward()
+    [due] = await tables.take()
+    again = await tables.upkeep.bring_forward()
+    tables.clock.seconds += attempts.LATEST_SECONDS
+    late = await tables.take()
+
+    assert due.message_id == retried[0].message_id
+    assert again == 0
+    assert taken.message_id in {each.message_id for each in late}
+
+
+async def test_a_planned_try_is_not_brought_forward(tables: Tables) -> None:
+    """A try waits its time, also the longest that there is."""
+    await tables.add()
+    await tables.keep("e1")
+    [due] = await tables.take()
+    await tables.end(due, 500)
+
+    assert await tables.upkeep.bring_forward() == 0
+    assert await tables.take() == []
 
 
 async def test_old_events_are_purged(tables: Tables) -> None:
