@@ -102,10 +102,15 @@ class PageContext:
         return Listing(filters, found, more)
 
     def list_page(
-        self, request: web.Request, template: str, listing: Listing, **more: object
+        self,
+        request: web.Request,
+        template: str,
+        listing: Listing,
+        status: HTTPStatus | None = None,
+        **more: object,
     ) -> web.Response:
         """Return a page with a list, or with the mistake in the filters beside them."""
-        status = HTTPStatus.BAD_REQUEST if listing.mistake else HTTPStatus.OK
+        status = status or (HTTPStatus.BAD_REQUEST if listing.mistake else HTTPStatus.OK)
         return self.page(request, template, status, **listing._asdict(), **more)
 
     def page(
