@@ -29,8 +29,14 @@ _COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Run one command. Ctrl-C ends it without a traceback, also while it is still imported."""
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="ops", description="The commands for operators.")
     parser.add_argument("--version", action="version", version=f"Postrider {version('postrider')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
@@ -56,8 +62,6 @@ def _quietly(parsed: argparse.Namespace) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
     return code
 
 

@@ -36,6 +36,20 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
         assert re.search(rf"^ +{command}\b", captured.out, re.MULTILINE), command
 
 
+def test_an_interrupt_ends_it_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C while a command is imported ends it with the code of SIGINT, without a traceback."""
+
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pkgutil.resolve_name", interrupted)
+
+    assert code_of("up") == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_the_version_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` prints the version."""
     assert code_of("--version") == 0
