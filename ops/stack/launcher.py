@@ -11,7 +11,7 @@ from itertools import count
 from ops import run_directory
 from ops.process import PidFiles
 from ops.stack.child import ServiceLogs
-from ops.stack.settings import StackError, StackSettings, check_free
+from ops.stack.settings import StackError, StackSettings
 from ops.stack.supervisor import Supervisor
 
 _OWNER_ALONE = 0o077  # logs, databases and the mailbox have addresses, and texts of mails
@@ -73,7 +73,6 @@ async def _until_signalled(settings: StackSettings) -> None:
     logs = ServiceLogs(settings.run_dir / "logs", sys.stdout)
     pids = PidFiles(settings.run_dir / "pids")
     supervisor = Supervisor(settings, os.environ, logs, pids)
-    check_free(settings.needed_ports())
     running = asyncio.create_task(supervisor.run(), name="stack")
     signals = count(1)
 

@@ -17,6 +17,7 @@ from ops.stack.child import ServiceLogs
 from ops.stack.settings import SERVICES, StackError, StackSettings
 from shared.config.url import brokers, masked_hosts
 from shared.errors import Unavailable
+from shared.runtime.outage import Outage, described
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
         with quiet():  # aiormq logs a refused connection, which is raised here as well
             await topology.declare(url, in_cluster=in_cluster)
     except Unavailable as error:
-        reason = str(error.__cause__ or error) or "no answer"
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         where = masked_hosts(url)
+        advice = Outage("RabbitMQ", where, "AMQP_URL").advice(cause)
+        reason = f"{described(cause)}; {advice}"
         raise StackError(f"RabbitMQ at {where} (AMQP_URL) cannot be used: {reason}") from error
     yield BrokerUrls(url, settings.management_url, dict.fromkeys(SERVICES, url))
 

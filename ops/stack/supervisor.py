@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from ops.stack.settings import (
     StackError,
     StackSettings,
     certificate,
+    check_free,
     file_variables,
     health_port,
     prefer_file,
@@ -41,6 +42,7 @@ from services.sender.config import SenderSettings
 from services.webhooks.config import WebhookSettings
 from shared.config import Settings, SettingsWarning, sources
 from shared.errors import ConfigError
+from shared.storage.database import check_server
 
 _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
@@ -61,20 +63,37 @@ _CODE = '{"email": "you@inbox.example"}'
 _SOME_BROKER = BrokerUrls("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
 
 
-def check(programs: Iterable[ServiceProgram]) -> None:
-    """Raise ConfigError with a line for each mistake in the settings of some services."""
+def check(programs: Sequence[ServiceProgram]) -> Sequence[Settings]:
+    """Return the settings of some services.
+
+    Raises ConfigError with a line for each mistake, and its services unless it is one of all.
+    """
+    loaded: list[Settings] = []
+    mistakes: dict[str, list[str]] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SettingsWarning)  # each service logs its own
-        mistakes = [line for program in programs for line in _mistakes(program)]
+        for program in programs:
+            try:
+                loaded.append(_SETTINGS[program.name].load(program.environment))
+            except ConfigError as error:
+                for line in dict.fromkeys(str(error).splitlines()):
+                    mistakes.setdefault(line, []).append(program.name)
     if mistakes:
-        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+        lines = (
+            line if 1 < len(names) == len(programs) else f"{', '.join(names)}: {line}"
+            for line, names in mistakes.items()
+        )
+        raise ConfigError("\n".join(lines))
+    return loaded
 
 
-def _mistakes(program: ServiceProgram) -> Iterator[str]:
-    try:
-        _SETTINGS[program.name].load(program.environment)
-    except ConfigError as error:
-        yield from (f"{program.name}: {line}" for line in str(error).splitlines())
+async def check_databases(services: Iterable[Settings]) -> None:
+    """Raise StackError unless the servers of the databases, if any is set, take writes."""
+    for url in sorted({each.database_url for each in services if each.database_url}):
+        try:
+            await check_server(url)
+        except OSError as error:
+            raise StackError(str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,9 @@ class Supervisor:
         Raises ConfigError before anything is started, StackError.
         """
         write_certificate(*certificate(self._settings.run_dir), datetime.now(UTC))
-        check(chain.from_iterable(self._services(_SOME_BROKER)))
+        services = check([*chain.from_iterable(self._services(_SOME_BROKER))])
+        check_free(self._settings.needed_ports())
+        await check_databases(services)
         async with AsyncExitStack() as opened:
             where = await opened.enter_async_context(self._messaging())
             opened.callback(self._forget)

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from shared.client_address import Network
-from shared.config import Port, Seconds, Secret, Settings
+from shared.config import KeyText, Port, Seconds, Secret, Settings
 from shared.links import PublicUrl
 from shared.runtime import sealing
 from shared.topology import QUESTION_SECONDS
@@ -37,7 +37,7 @@ class ConsoleSettings(Settings):
         (), description="Verified addresses, or subjects, as a JSON list, that may see and act"
     )
     console_oidc_viewers: tuple[str, ...] = Field((), description="The same, that may only see")
-    console_session_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
+    console_session_key: Annotated[KeyText, AfterValidator(sealing.check_keys)] = Field(
         description="Signs sessions; 32 bytes as hex, the newest first"
     )
     console_session_seconds: Seconds = Field(

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from services.ledger.mails import DAY_MILLISECONDS, Retention
-from shared.config import Seconds, Secret, Settings
+from shared.config import KeyText, Seconds, Settings
 from shared.runtime import sealing
 
 MAX_DAYS = 3660  # ten years
@@ -31,7 +31,7 @@ class LedgerSettings(Settings):
         description="How long the first bounce of an address suppresses it; one that comes after"
         " that does for good. 0: the first one does",
     )
-    suppression_key: Annotated[Secret, AfterValidator(sealing.check_one_key)] = Field(
+    suppression_key: Annotated[KeyText, AfterValidator(sealing.check_one_key)] = Field(
         description="Hashes suppressed addresses as the sender does; 32 bytes as hex, for good"
     )
     ledger_purge_seconds: Seconds = Field(

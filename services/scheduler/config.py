@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from shared.config import Seconds, Secret, Settings
+from shared.config import KeyText, Seconds, Settings
 from shared.contracts.fields import Mailbox
 from shared.links import LINK_DAYS, PublicUrl
 from shared.runtime import sealing
@@ -21,7 +21,7 @@ class SchedulerSettings(Settings):
         description="Where readers of mails reach the gateway, such as https://mail.example;"
         " links to unsubscribe and to confirm begin with it"
     )
-    link_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
+    link_key: Annotated[KeyText, AfterValidator(sealing.check_keys)] = Field(
         description="Seals the links, as the gateway opens them; 32 bytes as hex, the newest first"
     )
     scheduler_from: Mailbox | None = Field(

@@ -23,7 +23,7 @@ from services.sender.smtp.relay import (
     Tls,
 )
 from services.sender.store import LATE_COMMAND_SECONDS
-from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
+from shared.config import CertificateFile, KeyText, Seconds, SecretFile, Settings
 from shared.contracts import Category, address
 from shared.contracts.fields import Domain, Mailbox
 from shared.return_path import ReturnPaths
@@ -116,10 +116,10 @@ class SenderSettings(Settings):
         description="Signs these envelope senders as inbound has it; 32 bytes as hex, the newest"
         " first; needed with a bounce domain",
     )
-    sealing_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
+    sealing_key: Annotated[KeyText, AfterValidator(sealing.check_keys)] = Field(
         description="Opens codes; of 32 bytes as hex, newest first, separated by commas"
     )
-    suppression_key: Annotated[Secret, AfterValidator(sealing.check_one_key)] = Field(
+    suppression_key: Annotated[KeyText, AfterValidator(sealing.check_one_key)] = Field(
         description="Hashes suppressed addresses as the ledger does; 32 bytes as hex, for good"
     )
 

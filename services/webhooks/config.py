@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from shared.client_address import Network
-from shared.config import CertificateFile, Seconds, Secret, Settings
+from shared.config import CertificateFile, KeyText, Seconds, Settings
 from shared.runtime import sealing
 
 MIN_DAYS = 4  # an event is tried for three days
@@ -16,7 +16,7 @@ class WebhookSettings(Settings):
 
     service: ClassVar[str] = "webhooks"
 
-    webhook_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
+    webhook_key: Annotated[KeyText, AfterValidator(sealing.check_keys)] = Field(
         description="Seals the secrets of endpoints; 32 bytes as hex, the newest first"
     )
     webhooks_try_seconds: Seconds = Field(

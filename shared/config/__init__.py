@@ -4,6 +4,7 @@ from shared.config.settings import (
     BrokerUrl,
     CertificateFile,
     DatabaseUrl,
+    KeyText,
     Port,
     Seconds,
     Secret,

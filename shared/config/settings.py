@@ -25,6 +25,7 @@ DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Secret = Annotated[str, Field(min_length=32, repr=False)]  # 128 bits as hex at the least
+KeyText = Annotated[str, Field(repr=False)]  # whose length another check knows
 BrokerUrl = Annotated[str, AfterValidator(url.check_broker)]
 DatabaseUrl = Annotated[str, AfterValidator(url.check_database)]
 HttpUrl = Annotated[str, AfterValidator(url.check_http)]

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES = 32  # AES-256
 NONCE_BYTES = 12  # NIST SP 800-38D 8.2.2: 96 random bits, good for 2^32 messages a key
 KEY_ID_BYTES = 4
+_KEYS = f"must be {2 * KEY_BYTES} hex digits; several keys, the newest first, with commas between"
 
 
 class Sealer:
@@ -54,9 +55,9 @@ def read_keys(text: str) -> tuple[bytes, ...]:
     try:
         keys = tuple(bytes.fromhex(key) for key in text.split(","))
     except ValueError:
-        raise ValueError("must be hex") from None
+        raise ValueError(_KEYS) from None
     if any(len(key) != KEY_BYTES for key in keys):
-        raise ValueError(f"must be keys of {KEY_BYTES} bytes as hex, separated by commas")
+        raise ValueError(_KEYS)
     return keys
 
 

@@ -266,6 +266,17 @@ def _as_oserror(service: str, where: str) -> Iterator[None]:
         raise OSError(f"{text}{_advice(error, where)}") from error
 
 
+async def check_server(url: str) -> None:
+    """Raise an OSError of one line unless the server at an address lets us in, and takes writes."""
+    where = masked_hosts(url)
+    with _as_oserror("the services", where):
+        server = PostgresDatabase(url, "postrider")
+        try:
+            await server.read(lambda connection: connection.execute(sa.select(1)).scalar_one())
+        finally:
+            await server.close()
+
+
 def _advice(error: Exception, where: str) -> str:
     if "://" not in where:
         return "; check DATA_DIR, its mode and its disk"

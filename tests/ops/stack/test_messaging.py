@@ -9,7 +9,8 @@ import pytest
 
 from ops.broker import BrokerAddress, BrokerError, BrokerPorts
 from ops.stack.child import ServiceLogs
-from ops.stack.messaging import kept
+from ops.stack.messaging import given, kept
+from ops.stack.settings import StackError, StackSettings
 from tests.waiting import until
 
 
@@ -42,6 +43,18 @@ class Node:
         self._dead.set()
 
     kill = restart = discard = die = stop
+
+
+async def test_a_given_broker_that_is_away_is_one_line() -> None:
+    """The line names the variable and what to do, without the password."""
+    url = "amqp://ada:hunter2@127.0.0.1:1/"  # RFC 6335 6: nobody runs port 1
+    with pytest.raises(StackError) as caught:
+        async with given(StackSettings.load({"AMQP_URL": url})):
+            pass
+
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("RabbitMQ at amqp://ada:***@127.0.0.1:1/ (AMQP_URL) cannot be used: ")
+    assert line.endswith("; start it there, or set AMQP_URL to where it listens")
 
 
 @pytest.mark.parametrize("refusals", [(), ("RabbitMQ did not start: a port is taken",)])

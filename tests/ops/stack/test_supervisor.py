@@ -1,5 +1,7 @@
 """The check of the settings of all services, and the record of the stack."""
 
+import io
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,10 +10,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from ops.credentials import SecretFile
+from ops.process import PidFiles
 from ops.stack import supervisor
-from ops.stack.child import ServiceProgram
-from ops.stack.settings import StackError
-from ops.stack.supervisor import client_key
+from ops.stack.child import ServiceLogs, ServiceProgram
+from ops.stack.settings import StackError, StackSettings
+from ops.stack.supervisor import Supervisor, client_key
 from services.otp.config import OtpSettings
 from shared.errors import ConfigError
 
@@ -41,6 +44,55 @@ def test_mistakes_of_all_are_reported_by_their_service() -> None:
         f"otp: OTP_KEY: is required: {KEYS}",
         f"otp: SEALING_KEY: is required: {KEYS}",
     ]
+
+
+def test_a_mistake_of_all_is_one_line() -> None:
+    """A setting that all services have is named once; one that some have, with these."""
+    short = {"LOG_LEVEL": "loud", "LINK_KEY": "abc"}
+    scheduler = program("scheduler", SCHEDULER_PUBLIC_URL="https://mail.example", **short)
+    secrets = {"GATEWAY_KEY_SECRET": "5d1f" * 16, "GATEWAY_ADMIN_TOKEN": "x" * 32}
+    with pytest.raises(ConfigError) as caught:
+        supervisor.check([scheduler, program("gateway", **secrets, **short)])
+
+    level, key = str(caught.value).splitlines()
+    assert level.startswith("LOG_LEVEL: must be ")
+    assert key.startswith("LINK_KEY: must be 64 hex digits; ")
+
+    with pytest.raises(ConfigError, match=r"(?m)^scheduler, gateway: LINK_KEY: must be 64"):
+        supervisor.check([scheduler, program("gateway", **secrets, **short), program("classifier")])
+
+
+async def test_settings_are_checked_before_ports(tmp_path: Path) -> None:
+    """A port that is taken hides no mistake."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environ = {"MAILBOX_PORT": str(server.getsockname()[1]), "RUN_DIR": str(tmp_path)}
+        settings, pids = StackSettings.load(environ), PidFiles(tmp_path / "pids")
+        logs = ServiceLogs(tmp_path, io.StringIO())
+        wrong = Supervisor(settings, {"LOG_LEVEL": "loud"}, logs, pids)
+        with pytest.raises(ConfigError, match=r"^LOG_LEVEL: "):
+            await wrong.run()
+        with pytest.raises(StackError, match="is taken by"):
+            await Supervisor(settings, {}, logs, pids).run()
+
+
+async def test_a_database_that_is_away_is_one_line() -> None:
+    """Nothing is started without it, and the line says what to do, without the password."""
+    url = "postgresql+asyncpg://ada:hunter2@127.0.0.1:1/x"  # RFC 6335 6: nobody runs port 1
+    services = supervisor.check([program("classifier", DATABASE_URL=url)])
+    with pytest.raises(StackError) as caught:
+        await supervisor.check_databases(services)
+
+    (line,) = str(caught.value).splitlines()
+    assert "ada:***@127.0.0.1:1/x: " in line
+    assert line.endswith("; start it there, or set DATABASE_URL to where it listens")
+
+
+@pytest.mark.postgres
+async def test_a_database_that_is_there_is_passed(postgres_url: str) -> None:
+    """A server that takes writes is no error."""
+    await supervisor.check_databases(
+        supervisor.check([program("classifier", DATABASE_URL=postgres_url)])
+    )
 
 
 class Gateway:
