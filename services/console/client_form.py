@@ -124,7 +124,7 @@ def _described(rights: ClientRights) -> Mapping[str, str]:
     return {
         "may": ", ".join(each for each in Scope if each in scopes) or "nothing",
         "as": "any sender" if senders is None else senders or "the default sender",
-        "from": "anywhere" if rights.networks is None else ", ".join(rights.networks),
+        "valid in": "anywhere" if rights.networks is None else ", ".join(rights.networks),
         "until": "for ever" if rights.expires_at is None else _typed(rights.expires_at),
     }
 

@@ -21,7 +21,8 @@ from shared.errors import NoAnswer, Retry, Unavailable
 
 SESSION = web.RequestKey("session", Session)  # set before a page is called
 REMOTE = web.RequestKey("remote", str)  # the operator's address
-MAX_FORM_BYTES = 64 * 1024
+NOTE = "note"  # in a query: the signed result of an action
+MAX_FORM_BYTES = 512 * 1024  # the variables of a mail, each character as several octets
 FORM_TYPE = "application/x-www-form-urlencoded"
 # By the first word of a question's key, for the text when no answer comes.
 SERVICES: Mapping[str, str] = {
@@ -92,6 +93,10 @@ class PageContext:
     ) -> Listing:
         """Return what a service answers for the filters in a request's query."""
         filters = given(request.query, *names)
+        unknown = [each for each in request.query if each not in {*names, NOTE}]
+        if unknown:
+            known = ", ".join(each for each in names if each != "after")
+            return Listing(filters, mistake=f"{unknown[0]}: must be one of {known}")
         try:
             asked = question(filters)
         except ValidationError as error:
@@ -118,7 +123,7 @@ class PageContext:
     ) -> web.Response:
         """Return a page for the operator of a request."""
         session = request[SESSION]
-        note = request.query.get("note", "")
+        note = request.query.get(NOTE, "")
         context: dict[str, Any] = {
             "session": session,
             "form_token": self.sessions.form_token(session),
@@ -143,7 +148,7 @@ class PageContext:
         """Return the redirect after an action: the page of `path`, which shows the result once."""
         signed = self.sessions.note(request[SESSION], result.text, failed=result.failed)
         joint = "&" if "?" in path else "?"
-        return web.HTTPSeeOther(f"{path}{joint}note={signed}")
+        return web.HTTPSeeOther(f"{path}{joint}{NOTE}={signed}")
 
 
 async def tried(work: Awaitable[T]) -> T | Missing:
@@ -175,6 +180,9 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
         raise web.HTTPUnsupportedMediaType(text=f"A form must be {FORM_TYPE}.")
     try:
         posted = await request.post()
+    except web.HTTPRequestEntityTooLarge as error:
+        error.text = f"The form is too long: it may have {MAX_FORM_BYTES // 1024} kB."
+        raise
     except (ValueError, LookupError):  # a wrong encoding, or the name of none
         raise web.HTTPBadRequest(text="The form is not in UTF-8.") from None
     return {name: value for name, value in posted.items() if isinstance(value, str)}

@@ -29,7 +29,7 @@ from shared.contracts import (
 
 PATH = "/clients"
 NOTES = {
-    ClientResult.UNKNOWN: "there is none any more",
+    ClientResult.UNKNOWN: "there is no such client, or no such key of it, any more",
     ClientResult.TOO_MANY_KEYS: "it has two keys already: revoke one first",
     ClientResult.REVOKED: "revoked, from now on",
     ClientResult.OVER: "nothing is changed, since the end is past: choose one in the future, or "

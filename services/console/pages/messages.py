@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
 from services.console.context import PageContext
+from services.console.rendering import counted
 from shared.contracts import (
     CancelEmail,
     Category,
@@ -60,6 +62,7 @@ class MessagePages:
             return self.context.page(
                 request,
                 "message_unknown.html",
+                HTTPStatus.OK if described.clients else HTTPStatus.NOT_FOUND,
                 identifier=identifier,
                 clients=described.clients,
                 forgotten=described.forgotten,
@@ -105,7 +108,8 @@ class MessagePages:
         found = await self.context.ask(question, EmailCancelling)
         if not found.waiting + found.undecided + found.ended + found.cancelled:
             return "it will be sent to no recipient"
+        cancelled = counted(found.cancelled + found.waiting, "recipient", "recipients")
         return (
-            f"{found.cancelled + found.waiting} recipients cancelled, {found.undecided} undecided: "
-            f"an attempt is under way, {found.ended} had ended before"
+            f"{cancelled} cancelled, {found.undecided} undecided: an attempt is under way, "
+            f"{found.ended} had ended before"
         )

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from services.console.context import PageContext, given
-from services.console.rendering import number
+from services.console.rendering import counted, number
 from services.console.traffic import sums_of
 from shared.contracts import (
     ContentRun,
@@ -119,4 +119,6 @@ def _described(counts: Mapping[Refusal | None, int]) -> tuple[str, bool]:
     """Return in words how many mails are sent, and why others are not; whether none is."""
     refused = [f"{number(counts[each])} {_REFUSALS[each]}" for each in Refusal if each in counts]
     repeated = counts.get(None, 0)
-    return "; ".join([f"{number(repeated)} are sent once more", *refused]), not repeated
+    return "; ".join(
+        [counted(repeated, "is sent once more", "are sent once more"), *refused]
+    ), not repeated

@@ -48,7 +48,7 @@ class SubscriptionPages:
         async with self.context.acting(request, "end subscription", identifier) as result:
             answer = await self.context.ask(question, SubscriptionAnswered)
             ended = answer.result is SubscriptionResult.ENDED
-            result.text = "it has ended" if ended else "there was none any more"
+            result.text = "it has ended" if ended else "there was no such subscription any more"
             result.failed = not ended
         filters = urlencode(given(form, *FILTERS))
         raise self.context.back(request, f"{PATH}?{filters}" if filters else PATH, result)

@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import UTC, datetime
 
 import pytest
 
@@ -53,6 +54,28 @@ async def test_a_client_whose_keys_were_never_used_is_listed(
 
     assert page.status == 200
     assert "never" in page.words
+
+
+async def test_the_end_of_a_client_is_listed_and_a_past_one_marked(
+    answers: Answers, operator: Operator
+) -> None:
+    """A client without From addresses of its own sends as the default one, not as nobody."""
+    [client] = example(ClientsListed).clients
+    past, future = datetime(2020, 1, 31, tzinfo=UTC), datetime(9000, 1, 31, tzinfo=UTC)
+    pages = {}
+    for end in (past, future, None):
+        rights = {"expires_at": end, "senders": (), "client_keys": ()}
+        changed = client.model_copy(update=rights)
+        answers.set(ListClients, ClientsListed, clients=(changed,), next=None)
+        answers.set(DescribeClient, ClientAnswered, client=changed, api_key=None, key_id=None)
+        pages[end] = [await operator.get(each) for each in ("/clients", PAGE)]
+
+    for each in pages[past]:
+        assert re.search(r'<span class="bad">ended <time [^>]+>2020-01-31 00:00:00', each.text)
+        assert "the default sender" in each.words
+    assert all("9000-01-31 00:00:00" in each.words for each in pages[future])
+    assert not any('<span class="bad">ended <time' in each.text for each in pages[future])
+    assert "Ends (UTC) never" in pages[None][1].words
 
 
 async def test_a_client_is_registered_and_its_key_shown_once(
@@ -120,7 +143,7 @@ async def test_the_rights_of_a_client_are_changed(answers: Answers, operator: Op
     assert asked.seen == rights_of(record)
     assert asked.rights == ClientRights(senders=("ann@shop.example",), scopes=(Scope.SEND,))
     assert 'class="note"' in changed.text
-    assert "may: send, read → send; as: @shop.example → a***@shop.example; from:" in audit.words
+    assert "may: send, read → send; as: @shop.example → a***@shop.example; valid in:" in audit.words
     assert "@shop.example</textarea>" in page.text
     assert 'value="read" checked' in page.text
     assert 'value="codes" checked' not in page.text

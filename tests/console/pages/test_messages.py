@@ -11,8 +11,10 @@ from shared.contracts import (
     EmailsListed,
     EmailStatus,
     ListEmails,
+    Reply,
     SchedulingAnswered,
     SchedulingResult,
+    Stage,
     UnscheduleEmail,
 )
 from tests.console.answers import Answers, example
@@ -75,6 +77,17 @@ async def test_a_mail_is_shown_from_its_acceptance_to_the_last_reply(
     assert "From acceptance to the last reply" in page.words
 
 
+async def test_what_is_no_reply_has_no_code(answers: Answers, operator: Operator) -> None:
+    """A connection that the server has closed has no reply code, and so not the code 0."""
+    reply = Reply(stage=Stage.DATA, code=0, text="closed by the server")
+    closed = FIRST.model_copy(update={"reply": reply})
+    email = EMAIL.model_copy(update={"recipients": (closed,)})
+    answers.set(DescribeEmail, EmailDescribed, email=email, history=())
+    page = await operator.get("/messages/m-1?client=shop")
+
+    assert '<span class="reason">closed by the server</span>' in page.text
+
+
 async def test_an_id_of_several_clients_is_a_choice(answers: Answers, operator: Operator) -> None:
     """Without a client the names of all are shown; one of them is no client."""
     answers.set(DescribeEmail, EmailDescribed, email=None, history=(), clients=("", "shop"))
@@ -84,6 +97,7 @@ async def test_an_id_of_several_clients_is_a_choice(answers: Answers, operator: 
     answers.set(DescribeEmail, EmailDescribed, email=None, history=(), clients=(), forgotten=False)
     unknown = await operator.get("/messages/m-1")
 
+    assert (several.status, forgotten.status, unknown.status) == (200, 404, 404)
     assert 'href="/messages/m-1?client="' in several.text
     assert 'href="/messages/m-1?client=shop"' in several.text
     assert "forgotten" in forgotten.words

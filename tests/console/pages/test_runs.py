@@ -102,11 +102,11 @@ async def test_mails_are_sent_once_more_and_the_next_page_is_shown(
 
     assert (asked.name, asked.client, asked.run_id) == ("weekly", "shop", RUN)
     assert asked.email_ids == (str(MAIL),)
-    assert "1 are sent once more" in sent.words
+    assert "1 is sent once more" in sent.words
     assert f"after={'0' * 16}" in sent.url
     assert "0 are sent once more; 1 were sent once more before" in again.words
     assert "after" not in again.url
-    assert f"send mails once more weekly: {RUN} 1 are sent once more" in audit
+    assert f"send mails once more weekly: {RUN} 1 is sent once more" in audit
 
 
 async def test_nothing_of_a_paused_content_type_is_sent_once_more(

@@ -32,7 +32,7 @@ async def test_subscriptions_of_an_address_are_found(answers: Answers, operator:
     ("result", "words"),
     [
         (SubscriptionResult.ENDED, "it has ended"),
-        (SubscriptionResult.UNKNOWN, "there was none any more"),
+        (SubscriptionResult.UNKNOWN, "there was no such subscription any more"),
     ],
 )
 async def test_a_subscription_is_ended(
