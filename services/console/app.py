@@ -42,6 +42,8 @@ HEADERS: Mapping[str, str] = {
     "Server": "postrider",
 }
 UNGUARDED = frozenset({"/login", "/healthz", "/readyz", "/metrics", *STATIC_FILES})
+# Forms that change nothing: the variables of a preview are personal, and too long for a URL.
+READING_FORMS = frozenset({"/logout", "/content/{name}/variables", "/content/{name}/preview"})
 _UNOBSERVED = frozenset({"/healthz", "/readyz", "/metrics"})
 
 logger = structlog.get_logger(__name__)
@@ -84,7 +86,7 @@ class Guard:
         session, form = request[SESSION], await read_form(request)
         if not self.context.sessions.is_form_token(session, form.get("form_token", "")):
             raise web.HTTPForbidden(text="The form is of another session: load its page again.")
-        if not session.may_act and request.path != "/logout":
+        if not session.may_act and not _changes_nothing(request):
             raise web.HTTPForbidden(text="You may look at everything here, and change nothing.")
 
     @web.middleware
@@ -113,6 +115,12 @@ class Guard:
         if SESSION not in request:
             return web.Response(text=text, status=status)
         return self.context.page(request, "failed.html", status, title=status.phrase, reason=text)
+
+
+def _changes_nothing(request: web.Request) -> bool:
+    """Return whether a form is one that operators may send who may look only."""
+    resource = request.match_info.route.resource
+    return resource is not None and resource.canonical in READING_FORMS
 
 
 def _login(request: web.Request) -> web.Response:

@@ -11,10 +11,12 @@ import resource
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import cast
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from prometheus_client import Counter, Gauge
 
 from shared.runtime import metrics
@@ -122,6 +124,22 @@ class LimitedProtocol(web.RequestHandler):
         self._deadline: asyncio.TimerHandle | None = None
         self._header_bytes = 0
         self._remote = ""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 400,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Refuse in plain words what cannot be read, without those of the library; then close."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        is_long = isinstance(exc, LineTooLong)
+        text = "The address or a header is too long." if is_long else "This is not HTTP."
+        response = web.Response(status=status, text=f"{text}\n")
+        response.force_close()
+        return response
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Serve a connection, or close it if there are too many."""

@@ -254,6 +254,18 @@ async def test_a_filter_that_nothing_can_have_is_explained_beside_it(
         assert 'value="no such"' in page.text or name in {"status", "message_id"}, path
 
 
+async def test_a_filter_that_a_page_does_not_have_is_not_ignored(
+    answers: Answers, operator: Operator
+) -> None:
+    """A list of everything is no answer to a question about some."""
+    del answers
+    for path in ("/domains", "/messages", "/webhooks", "/content", "/subscriptions"):
+        page = await operator.get(f"{path}?verdict=x")
+
+        assert page.status == 400, path
+        assert "Nothing was looked up: verdict: must be one of" in page.words, path
+
+
 @pytest.mark.parametrize("query", ["9" * 5000, "1-%00", "%D9%A1-x", "1-%ED%A0%80", "x", "9" * 20])
 async def test_a_page_of_the_audit_that_is_none_is_the_first(
     operator: Operator, query: str
@@ -262,6 +274,13 @@ async def test_a_page_of_the_audit_that_is_none_is_the_first(
     url = URL(f"{operator.url}/audit?before={query}", encoded=True)
     async with operator.http.get(url) as answer:
         assert answer.status == 200
+
+
+async def test_an_address_that_is_too_long_is_refused_in_plain_words(visitor: Operator) -> None:
+    """The answer has nothing of the library, such as its exception."""
+    page = await visitor.get(f"/messages?tag={'x' * 20_000}")
+
+    assert (page.status, page.text) == (400, "The address or a header is too long.\n")
 
 
 async def test_health_needs_no_session(visitor: Operator) -> None:
@@ -285,11 +304,17 @@ async def test_an_operator_who_may_only_look_sees_everything_and_changes_nothing
         page = await visitor.get("/suppressions")
         fields = {"email": "ada@example.com", "form_token": page.form_token}
         refused = await visitor.post("/suppressions/remove", fields)
+        fields = {"variables": "{}", "form_token": page.form_token}
+        previews = [
+            await visitor.post(f"/content/weekly/{each}", fields)
+            for each in ("variables", "preview")
+        ]
 
     assert page.status == 200
     assert "ann, who may look only" in page.words
     assert "<button>Suppress" not in page.text
     assert refused.status == 403
+    assert [each.status for each in previews] == [200, 200]
     assert not any(isinstance(each, RemoveSuppressions) for each in answers.asked)
 
 

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from services.console.rendering import NAVIGATION
+from shared.contracts import ContentRendered, RenderContent
 from tests.browser import NEEDS_CHROMIUM, Page, chromium
-from tests.console.answers import PAGES, answering
+from tests.console.answers import PAGES, Answers, answering
 from tests.console.operator import DELAYS, TOKEN, Operator, declare, settings, visiting
 from tests.modules import ROOT
 from tests.ops.dying import LETTERS, QUEUE, handled, mail, refuse, rejected
+from tests.waiting import until
 
 pytestmark = [pytest.mark.rabbit, NEEDS_CHROMIUM]
 AXE = (ROOT / "tests/console/axe/axe.min.js").read_text()
@@ -35,11 +37,19 @@ ORIGINS = """
 
 
 @pytest.fixture
-async def operator(vhost: str, tmp_path: Path) -> AsyncIterator[Operator]:
-    """Run a console beside services that answer, and a dead letter."""
+async def answers(vhost: str) -> AsyncIterator[Answers]:
+    """Answer the console's questions, beside a dead letter."""
     await declare(vhost, QUEUE, LETTERS, *DELAYS)
     await rejected(vhost, "m-1")
-    async with answering(vhost), visiting(settings(vhost, tmp_path)) as found:
+    async with answering(vhost) as found:
+        yield found
+
+
+@pytest.fixture
+async def operator(vhost: str, tmp_path: Path, answers: Answers) -> AsyncIterator[Operator]:
+    """Run a console beside services that answer."""
+    del answers
+    async with visiting(settings(vhost, tmp_path)) as found:
         yield found
 
 
@@ -114,6 +124,24 @@ async def test_the_last_day_is_drawn_at_once(page: Page) -> None:
     await page.wait("document.querySelector('#chart canvas')")
     await page.wait("document.getElementById('chart').dataset.points === '24'")
 
+    assert await page.value("faults") == []
+
+
+async def test_the_frame_of_a_preview_gets_the_variables_by_a_form(
+    answers: Answers, operator: Operator, page: Page
+) -> None:
+    """Its document comes at once, by a form whose target it is."""
+    answers.set(RenderContent, ContentRendered, html="<p>Ann</p>", mistake=None, busy=False)
+    await page.go(f"{operator.url}/content/weekly?client=shop")
+    await page.value("document.querySelector('[name=variables]').value = '{\"name\": \"Ann\"}'")
+    await page.click("form[action$='#preview'] button")
+    await page.wait("document.querySelector('form[data-now]')")
+
+    async def framed() -> bool:
+        asked = [each for each in answers.asked if isinstance(each, RenderContent)]
+        return [each.variables.get("name") for each in asked] == [None, None, "Ann", "Ann"]
+
+    await until(framed)
     assert await page.value("faults") == []
 
 

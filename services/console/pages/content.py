@@ -24,9 +24,12 @@ from shared.contracts import (
 )
 from shared.links import UNSUBSCRIBE_VARIABLE
 
-MAX_VARIABLES_CHARS = 20_000
+MAX_VARIABLES_CHARS = 100_000  # of the JSON; the scheduler counts the values and their texts
+VARIABLES, PREVIEW = "/variables", "/preview"
 _VARIABLES = TypeAdapter(dict[str, Any])
 _NO_OBJECT = 'The variables must be a JSON object, such as {"name": "Ann"}.'
+_UNKNOWN = "There is no such content type."
+_NO_CLIENT = " Without a client in the address only those of the administrator are looked for."
 # The HTML of a mail may have styles and images of its own, and no script at all.
 PREVIEW_POLICY = (
     "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
@@ -45,7 +48,9 @@ class ContentPages:
         return [
             web.get("/content", self.list),
             web.get("/content/{name}", self.show),
-            web.get("/content/{name}/preview", self.preview),
+            web.post(f"/content/{{name}}{VARIABLES}", self.show),
+            web.get(f"/content/{{name}}{PREVIEW}", self.preview),
+            web.post(f"/content/{{name}}{PREVIEW}", self.preview),
             web.post("/content/{name}", self.resume),
         ]
 
@@ -59,11 +64,10 @@ class ContentPages:
 
     async def show(self, request: web.Request) -> web.Response:
         """Return a content type with a preview of its mail, and its latest runs."""
-        key, variables = _key(request), request.query.get("variables", "")
-        question = DescribeContentType.model_validate({"id": self.context.new_id(), **key})
-        found = (await self.context.ask(question, ContentTypeAnswered)).content_type
+        key, variables = _key(request), await _given_variables(request)
+        found = await self._found(key)
         if found is None:
-            raise web.HTTPNotFound(text="There is no such content type.")
+            raise web.HTTPNotFound(text=_UNKNOWN if "client" in key else _UNKNOWN + _NO_CLIENT)
         asked = {"id": self.context.new_id(), **key, **given(request.query, "after")}
         runs = await self.context.ask(ListRuns.model_validate(asked), RunsListed)
         mail, mistake = await self._rendered(key, variables)
@@ -76,16 +80,15 @@ class ContentPages:
             mail=mail,
             mistake=mistake,
             variables=variables,
-            preview=self._preview_path(found, variables),
         )
 
-    def _preview_path(self, found: ContentType, variables: str) -> str:
-        query = urlencode({"client": found.client or "", "variables": variables})
-        return f"/content/{quote(found.name)}/preview?{query}"
+    async def _found(self, key: Mapping[str, str]) -> ContentType | None:
+        question = DescribeContentType.model_validate({"id": self.context.new_id(), **key})
+        return (await self.context.ask(question, ContentTypeAnswered)).content_type
 
     async def preview(self, request: web.Request) -> web.Response:
         """Return the HTML of a mail, for a frame in which nothing of it can run."""
-        mail, mistake = await self._rendered(_key(request), request.query.get("variables", ""))
+        mail, mistake = await self._rendered(_key(request), await _given_variables(request))
         text = mail.html if mail else None
         return web.Response(
             text=text or mistake or "",
@@ -99,9 +102,14 @@ class ContentPages:
         key = {"name": name, **given(form, "client")}
         question = ResumeContentType.model_validate({"id": self.context.new_id(), **key})
         async with self.context.acting(request, "resume content type", name) as result:
-            answer = await self.context.ask(question, ContentTypeAnswered)
-            result.failed = answer.content_type is None
-            result.text = "it is unknown" if result.failed else "its mails go out again"
+            found = await self._found(key)
+            if found is not None and found.paused_at is not None:
+                found = (await self.context.ask(question, ContentTypeAnswered)).content_type
+                result.text = "its mails go out again"
+            else:
+                result.text = "nothing is changed: it was not paused, and its mails go out"
+            if found is None:
+                result.text, result.failed = "there is no such content type any more", True
         path = f"/content/{quote(name)}?{urlencode(given(form, 'client'))}"
         raise self.context.back(request, path, result)
 
@@ -124,6 +132,11 @@ class ContentPages:
         if mail.busy:
             return None, "The scheduler makes too many mails just now. Try again."
         return (mail, None) if mail.mistake is None else (None, mail.mistake)
+
+
+async def _given_variables(request: web.Request) -> str:
+    """Return the variables of a form; they are personal, and too long for a URL."""
+    return (await read_form(request)).get("variables", "") if request.method == "POST" else ""
 
 
 def _key(request: web.Request) -> dict[str, str]:
