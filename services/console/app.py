@@ -124,12 +124,12 @@ def _changes_nothing(request: web.Request) -> bool:
 
 
 def _login(request: web.Request) -> web.Response:
-    """Return the way to the login; a part of a page that is renewed leads its whole page there."""
-    where = "/login" if request.path == "/" else f"/login?next={quote(request.path_qs)}"
+    """Return the way to the login and back to the page, also of a page that renews its part."""
+    where = "/login"
+    if request.method == "GET" and request.path != "/":
+        where = f"/login?next={quote(request.path_qs)}"
     if "HX-Request" in request.headers:
-        return web.Response(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": "/login"})
-    if request.method != "GET":
-        where = "/login"
+        return web.Response(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": where})
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": where})
 
 

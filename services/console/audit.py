@@ -8,6 +8,7 @@ import structlog
 
 from services.console.sessions import Session
 from services.console.store import ActionStore
+from shared.errors import Retry
 from shared.runtime import log
 
 MAX_RESULT_CHARS = 500
@@ -21,6 +22,7 @@ class ActionResult:
 
     text: str = "done"
     failed: bool = False  # the operator must look at it
+    detail: str = ""  # for the audit alone, after the text
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,10 @@ class Audit:
         """Record an action and then its result; the block does it.
 
         The record comes first, so that nothing is done without one. Raises Retry if it cannot be
-        kept, and what the block raises.
+        kept, and what the block raises. A result that cannot be kept is in the log alone: the
+        action is done, and its operator must see what came of it, such as a new key.
         """
-        identifier, masked = self.new_id(), log.without_address(subject)
+        identifier, masked = self.new_id(), _masked(subject)
         fields = {"operator": session.name, "remote": remote, "action": action, "subject": masked}
         await self.store.begin(identifier, session.name, remote, action, masked)
         result = ActionResult()
@@ -52,5 +55,14 @@ class Audit:
             result.text = "interrupted"  # such as by an operator who went to another page
             raise
         finally:
-            logger.info("an operator acted", **fields, result=result.text)
-            await self.store.finish(identifier, result.text[:MAX_RESULT_CHARS])
+            text = result.text + _masked(result.detail)
+            logger.info("an operator acted", **fields, result=text)
+            try:
+                await self.store.finish(identifier, text[:MAX_RESULT_CHARS])
+            except Retry as error:
+                logger.warning("the result of an action is not in the audit", error=str(error))
+
+
+def _masked(text: str) -> str:
+    """Return a text with each address in it masked; no address has a space."""
+    return " ".join(map(log.without_address, text.split(" ")))

@@ -17,6 +17,7 @@ from shared.retry import DELAYS
 
 MAX_SHOWN = 200  # dead letters of one page; each is read with its body
 MAX_ACTED = 10_000  # of one action
+MAX_NAMED = 10  # ids of one action that the audit has
 # After it has closed a channel the broker puts back, in its own time, what was read there: a page
 # that came at once would miss it.
 MAX_LOOKS, LOOK_SECONDS = 50, 0.1
@@ -61,6 +62,7 @@ class LettersMoved(NamedTuple):
 
     moved: int
     kept: int
+    ids: Sequence[str] = ()  # the first ones that were moved
 
 
 Selects = Callable[[DeadLetter], bool]
@@ -115,6 +117,7 @@ class DeadLetters:
 
     async def _move(self, queue: str, selects: Selects, move: Move) -> LettersMoved:
         moved, kept, waiting = 0, 0, 0
+        ids: list[str] = []
         async with self._browsing(queue) as browsed:
             waiting = browsed.waiting
             async for letter, tag in browsed.letters:
@@ -122,12 +125,13 @@ class DeadLetters:
                     continue
                 if await move(letter, tag):
                     moved += 1
+                    ids += [letter.delivery.message_id] if moved <= MAX_NAMED else []
                 else:
                     kept += 1
                 if moved >= MAX_ACTED:
                     break
         await self._returned(queue, waiting - moved)
-        return LettersMoved(moved, kept)
+        return LettersMoved(moved, kept, ids)
 
     async def _returned(self, queue: str, count: int) -> None:
         """Wait until a queue has so many letters again, for a few seconds at most."""

@@ -56,10 +56,13 @@ def masked_path(raw_path: str) -> str:
 
 
 def without_address(text: str) -> str:
-    """Return a text that a client made up, masked if it is an address, also one encoded twice."""
+    """Return a text that a client made up, masked if it is an address, however often encoded."""
     if "@" in text:
         return masked(text)
-    return "***" if "%" in text else text
+    plain = text
+    while (decoded := unquote(plain)) != plain:  # it is shorter each time
+        plain = decoded
+    return "***" if "@" in plain else text
 
 
 def configure(service: str, level: str) -> None:

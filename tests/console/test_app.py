@@ -48,10 +48,10 @@ async def test_without_a_session_there_is_nothing_but_the_login(visitor: Operato
     for path in (*NAVIGATION, "/traffic.json", LETTERS):
         shown = await visitor.get(path)
         assert "/login" in shown.url, path
-    part = await visitor.get("/", **{"HX-Request": "true"})
+    part = await visitor.get("/audit", **{"HX-Request": "true"})
     back = await visitor.log_in(target="/audit")
 
-    assert (part.status, part.headers["HX-Redirect"]) == (401, "/login")
+    assert (part.status, part.headers["HX-Redirect"]) == (401, "/login?next=/audit")
     assert back.url.endswith("/audit")
     assert back.status == 200
 

@@ -73,6 +73,7 @@ class DeadLetterPages:
             work = self.letters.replay if act == "replay" else self.letters.drop
             moved = await work(queue, selects)
             result.text, result.failed = _summary(act, moved), not moved.moved
+            result.detail = "" if form.get("id") else _named(moved)
         raise self.context.back(request, f"/dead-letters/{quote(queue)}", result)
 
 
@@ -88,7 +89,8 @@ def _selection(queue: str, form: Mapping[str, str]) -> tuple[str, Selects]:
     if identifier := form.get("id"):
         return f"{queue}: {identifier}", by_id(identifier)
     cause, reason = form.get("cause", ""), form.get("reason", "")
-    return f"{queue}: all of {cause}", by_cause(cause, reason)
+    story = f"{cause}: {reason}" if reason else cause
+    return f"{queue}: all of {story}", by_cause(cause, reason)
 
 
 def _summary(act: str, moved: LettersMoved) -> str:
@@ -98,3 +100,10 @@ def _summary(act: str, moved: LettersMoved) -> str:
         return f"{moved.moved} dropped"
     kept = f"; {moved.kept} kept, since their queue is unknown" if moved.kept else ""
     return f"{moved.moved} sent back, to be handled in some five seconds{kept}"
+
+
+def _named(moved: LettersMoved) -> str:
+    """Return the ids of letters that were moved, for the audit."""
+    named = ", ".join(each or "without an id" for each in moved.ids)
+    more = moved.moved - len(moved.ids)
+    return f": {named}" * bool(named) + (f" and {more} more" if more else "")

@@ -1,5 +1,6 @@
 """Dead letters on a real broker: shown with their cause, sent back, dropped."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -103,6 +104,9 @@ async def test_all_letters_of_a_cause_go_back_to_their_queue(
         await until(came)
 
     assert "2 sent back" in shown.words
+    audit = (await operator.get("/audit")).words
+    assert f"{LETTERS}: all of rejected: {REASON} 2 sent back" in audit
+    assert re.search(r"five seconds: (m-2, m-3|m-3, m-2) operator", audit)
     assert {each.id for each in sender.got} == {"m-2", "m-3"}
     assert "exhausted" in (await operator.get(PATH)).words
 
@@ -130,10 +134,12 @@ async def test_the_id_of_a_foreign_message_may_have_a_slash(vhost: str, operator
     async with operator.http.get(URL(f"{operator.url}{PATH}/{link}", encoded=True)) as answer:
         letter = await answer.text()
     dropped = await operator.act(PATH, PATH, act="drop", id="a/b?c%d")
+    audit = await operator.get("/audit")
 
     assert link == "a%2Fb%3Fc%25d"
     assert answer.status == 200
     assert "<dt>Id</dt><dd>a/b?c%d</dd>" in letter
+    assert f"{LETTERS}: a/b?c%d 1 dropped" in audit.words
     assert "1 dropped" in dropped.words
 
 
