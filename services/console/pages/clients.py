@@ -110,7 +110,7 @@ class ClientPages:
 
     async def register(self, request: web.Request) -> web.Response:
         """Register a client and show its first key."""
-        form = await _typed(request)
+        form = await _typed(request, await read_form(request))
         rights = form.rights(ClientRights())
         mistakes = dict(rights) if isinstance(rights, Mapping) else {}
         try:
@@ -134,7 +134,8 @@ class ClientPages:
 
     async def change(self, request: web.Request) -> web.Response:
         """Change the rights of a client, if they still are those of the form's page."""
-        form, fields = await _typed(request), await read_form(request)
+        fields = await read_form(request)
+        form = await _typed(request, fields)
         seen = ClientRights.model_validate_json(fields.get("seen", ""))
         rights = form.rights(seen)
         if isinstance(rights, Mapping):
@@ -186,7 +187,8 @@ class ClientPages:
         raise self.context.back(request, f"{PATH}/{quote(known)}" if known else PATH, result)
 
 
-async def _typed(request: web.Request) -> ClientForm:
-    fields, posted = await read_form(request), await request.post()
-    scopes = [each for each in posted.getall("scopes", []) if isinstance(each, str)]
+async def _typed(request: web.Request, fields: Mapping[str, str]) -> ClientForm:
+    """Return the form of these fields; of scopes a request has several."""
+    chosen = (await request.post()).getall("scopes", [])
+    scopes = [each for each in chosen if isinstance(each, str)]
     return ClientForm.read(fields, scopes)
