@@ -28,6 +28,7 @@ MAX_VARIABLE_CHARS = 32 * 1024  # of all texts and names of one mail
 MAX_LIST_ITEMS = 100
 MAX_VARIABLES_DEEP = 5  # lists and objects in one another
 MAX_REASON_CHARS = 200
+TOO_LARGE = 2.0**63
 
 Variables = Mapping[str, Any]  # texts, numbers, booleans, lists and objects, as JSON has them
 
@@ -155,6 +156,11 @@ def measure(variables: Variables) -> VariableSizes:
         chars += sum(map(len, texts))
         if any("\x00" in text for text in texts):
             raise VariableMistake("must have no NUL character")
+        # A whole number of more than 64 bits is one of these by now, without its last digits.
+        if any(isinstance(value, float) and abs(value) >= TOO_LARGE for value in level):
+            raise VariableMistake(
+                "must have numbers of at most 64 bits: write longer ones as texts"
+            )
         # Before the next level is made, which would have as many values.
         count_below = sum(map(len, lists)) + sum(map(len, objects))
         _check_limits(count + count_below, items, chars)

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,12 +183,20 @@ def test_the_rendered_part_has_a_limit() -> None:
         ({"x" * MAX_VARIABLE_CHARS: "a"}, "at most 32768 characters"),
         ({"a": [[[[[[0]]]]]]}, "at most 5 lists or objects in one another"),
         ({"a": "b\x00"}, "no NUL character"),
+        (orjson.loads(b'{"a": [12345678901234567890123]}'), "numbers of at most 64 bits"),
+        (orjson.loads(b'{"a": {"b": -9223372036854775809}}'), "numbers of at most 64 bits"),
     ],
 )
 def test_variables_have_limits(variables: dict[str, Any], reason: str) -> None:
     """Variables beyond a limit are refused before anything is rendered."""
     with pytest.raises(VariableMistake, match=reason):
         measure(variables)
+
+
+@pytest.mark.parametrize("number", [2**64 - 1, -(2**63), 9.2e18, 0.1, True])
+def test_a_number_stays_as_it_is(number: float) -> None:
+    """Numbers of up to 64 bits are passed, as JSON has them."""
+    assert measure(orjson.loads(orjson.dumps({"a": number}))).chars == 1
 
 
 def test_variables_at_their_limits_are_taken() -> None:
