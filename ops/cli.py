@@ -18,6 +18,8 @@ from ops.broker import BrokerError, ManagementError
 from shared.config.url import check_broker, check_management
 from shared.errors import ConfigError
 
+_MAX_SECONDS = 86_400.0  # a day
+
 
 def number(least: int, most: int | None = None) -> Callable[[str], int]:
     """Return argparse's type of a number within these limits."""
@@ -29,6 +31,17 @@ def number(least: int, most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def seconds(text: str) -> float:
+    """Parse seconds of up to a day, as a type of argparse."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= _MAX_SECONDS:  # which is false for "nan" too
+        raise argparse.ArgumentTypeError(f"must be seconds from 0 to {_MAX_SECONDS:g}")
+    return found
 
 
 def print_error(line: object) -> int:

@@ -172,6 +172,8 @@ def write(file: Path, key: PrivateKey) -> None:
 
 def _show(arguments: argparse.Namespace, directory: Path) -> int:
     for domain in _domains(arguments, directory):
+        if not (domain.keys or domain.next_keys):
+            raise ValueError(f"{domain.name} has no key in {directory}: run ops dkim new")
         print(*records.zone(domain), sep="\n")
     return 0
 

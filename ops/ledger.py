@@ -103,12 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=cli.number(1, MAX_DAYS),
         default=DAYS,
         metavar="N",
-        help=f"of mails, at most as many as the ledger keeps ({DAYS})",
+        help=f"of mails; at most what the ledger keeps (default: {DAYS})",
     )
     checking.add_argument("--management-url", metavar="URL", help="the broker's management API")
     checking.add_argument(
         "--settle",
-        type=float,
+        type=cli.seconds,
         default=SETTLE_SECONDS,
         metavar="SECONDS",
         help=f"between two looks at what waits ({SETTLE_SECONDS:g})",
@@ -179,9 +179,16 @@ def faults(evidence: Books, now: datetime) -> Sequence[str]:
 
 def add_forget(parser: argparse.ArgumentParser) -> None:
     """Add the address."""
-    parser.add_argument("email", metavar="EMAIL", help="in any case of letters")
+    parser.add_argument("email", type=_address, metavar="EMAIL", help="in any case of letters")
     cli.add_amqp_url(parser)
     parser.set_defaults(run=forget)
+
+
+def _address(text: str) -> str:
+    try:
+        return check_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def forget(arguments: argparse.Namespace) -> int:
@@ -190,10 +197,7 @@ def forget(arguments: argparse.Namespace) -> int:
 
 
 async def _forget(url: str, arguments: argparse.Namespace) -> int:
-    try:
-        command = ForgetAddress(id=_new_id(), email=check_address(arguments.email))
-    except ValueError as error:
-        return print_error(f"ops forget: {error}")
+    command = ForgetAddress(id=_new_id(), email=arguments.email)
     async with Broker.connect(url, "ops forget", patience=0) as broker:
         await broker.publish(command)
     print(_FORGETTING.format(id=command.id))

@@ -24,7 +24,6 @@ from shared.runtime.outage import Outage, is_refused_by_tls
 from shared.topology import Owner, Queue, shard_of
 
 _START_SECONDS = 60.0  # for a broker that is still starting
-_MAX_START_SECONDS = 86_400.0
 _POLL_SECONDS = 1.0
 
 
@@ -121,7 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         cli.add_amqp_url(action)
         action.add_argument(
             "--wait",
-            type=_seconds,
+            type=cli.seconds,
             default=_START_SECONDS,
             metavar="SECONDS",
             help=f"for a broker that is still starting ({_START_SECONDS:g})",
@@ -134,16 +133,6 @@ def _program(text: str) -> str:
         return rights.check_program(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _MAX_START_SECONDS:  # which is false for "nan" too
-        raise argparse.ArgumentTypeError(f"must be seconds from 0 to {_MAX_START_SECONDS:g}")
-    return seconds
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -206,6 +206,19 @@ def test_wrong_arguments(line: str, told: str, capsys: pytest.CaptureFixture[str
     assert told in capsys.readouterr().err
 
 
+def test_a_domain_without_a_key_has_nothing_to_show(
+    keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No heading stands alone, as if records were to be published."""
+    assert ops.main(["dkim", "new", "our.example"]) == 0
+    assert str(keys) in capsys.readouterr().out
+    assert ops.main(["dkim", "show", "nope.example"]) == 1
+
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "nope.example has no key in " in shown.err
+
+
 def test_without_a_directory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,6 +78,8 @@ def test_the_version_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
         ("dead show nope", "invalid choice: 'nope'"),
         ("dead list --amqp-url http://h/", "--amqp-url: must begin with amqp:// or amqps://"),
         ("dead replay sender.bulk.dead", "one of the arguments --id --reason --all is required"),
+        ("forget ada", "must be an email address such as ann@example.com"),
+        ("ledger check --settle -5", "must be seconds from 0 to 86400"),
         ("load", "required: kind"),
         ("load events --gateway-url notaurl", "--gateway-url: must begin with http://"),
         ("load events --gateway-url http://h:x", "--gateway-url: the host or the port"),
