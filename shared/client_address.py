@@ -1,6 +1,7 @@
 """Pure: the address of a client, also behind proxies."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -55,6 +56,14 @@ def is_in(text: str, networks: Sequence[Network]) -> bool:
     return address is not None and any(address in network for network in networks)
 
 
+def _network_mistake(text: str) -> str:
+    """Return what is wrong with the text of a network."""
+    with suppress(ValueError):
+        meant = ip_network("" if "%" in text else text, strict=False)
+        return f"has bits of a host behind the {meant.prefixlen} of the network: {meant}?"
+    return "must be a network such as 192.0.2.0/24 or 2001:db8::/32"
+
+
 @lru_cache
 def parse_network(text: str) -> Network:
     """Return the network of a text, an IPv4-mapped one as IPv4. Raises ValueError."""
@@ -62,7 +71,7 @@ def parse_network(text: str) -> Network:
         # A zone means something to its host alone (RFC 4007 11).
         network = ip_network("" if "%" in text else text)
     except ValueError:
-        raise ValueError("must be a network such as 192.0.2.0/24 or 2001:db8::/32") from None
+        raise ValueError(_network_mistake(text)) from None
     mapped = getattr(network.network_address, "ipv4_mapped", None)
     if mapped is None or network.prefixlen < MAPPED_PREFIX_BITS:
         return network

@@ -44,13 +44,19 @@ DELIVERY_CURSOR = r"^[0-9]{1,16}-[A-Za-z0-9_]{1,60}(-[0-9]{1,9})?$"
 
 
 def _check_url(text: str) -> str:
+    if not text.lower().startswith(("http://", "https://")):
+        raise ValueError("must begin with https://")
+    if "\\" in text or not text.isascii() or not text.isprintable():
+        raise ValueError("must have ASCII characters alone, and no backslash")
     try:
         url = URL(text)
-        is_whole = url.scheme in {"http", "https"} and url.host and url.port
+        is_whole = url.host and url.port
     except ValueError:
         is_whole = False
-    if not is_whole or url.fragment or "\\" in text or not text.isascii() or not text.isprintable():
-        raise ValueError("must be an https URL without a fragment, in ASCII")
+    if not is_whole:
+        raise ValueError("must have a host, and a port from 1 to 65535 if any")
+    if url.fragment:
+        raise ValueError("must have no fragment")
     if url.user is not None or url.password is not None:
         raise ValueError("must have no user and no password")
     return str(url)
