@@ -109,7 +109,7 @@ class HistoryEntry(BaseModel):
     reply: Reply | None = None
     reply_class: ReplyClass | None = None
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
-    retry_after: Seconds | None = Field(None, description="Until the next attempt, about")
+    retry_after: Seconds | None = Field(None, description="The mean wait until the next attempt")
     report: ReportKind | None = Field(
         None, description="Of a report; `status` is then the one that follows from it"
     )

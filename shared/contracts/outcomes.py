@@ -111,7 +111,7 @@ class EmailDelivered(Outcome):
 
 
 class EmailDeferred(NotAccepted):
-    """Signals a temporary failure; the next attempt is in about `retry_after` seconds."""
+    """Signals a temporary failure; the next attempt is in `retry_after` seconds on the mean."""
 
     keys = ("email.deferred",)
 

@@ -110,7 +110,7 @@ class AttemptRecord(ResponseBody):
     reply: SmtpReply | None = None
     reply_class: ReplyClass | None = None
     reason: str | None = None
-    retry_after: float | None = Field(None, description="Seconds until the next attempt, about")
+    retry_after: float | None = Field(None, description="Mean seconds until the next attempt")
     report: ReportKind | None = Field(None, description="Of a report; `status` follows from it")
     source: ReportSource | None = Field(None, description="Of a report: its form or its provider")
     reporter: str | None = Field(None, description="Of a report: the server that made it")
