@@ -81,7 +81,8 @@ async def test_the_first_pages_count_letters_and_queues(vhost: str, operator: Op
 
     assert f"{LETTERS} 2" in listed.words
     assert "none: start the service ledger" in overview.words
-    assert "nothing reads webhooks.questions: start webhooks" in overview.words
+    # The console's own questions may wait there, too.
+    assert re.search(r"nothing reads webhooks\.questions[^:]*: start webhooks", overview.words)
     assert "the queue sender.otp is missing: run ops topology declare" in overview.words
     assert "is missing: run ops topology declare" in overview.words
 
