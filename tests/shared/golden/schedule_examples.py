@@ -94,7 +94,7 @@ SCHEDULE_EXAMPLES: tuple[Contract, ...] = (
         result=ContentResult.CHANGED,
         content_type=ContentType(**{**SUMMARY, **TEMPLATES}),
     ),
-    ListContentTypes(id=EMAIL, client="shop", after="shop/news", limit=10),
+    ListContentTypes(id=EMAIL, client="shop", paused=True, after="shop/news", limit=10),
     ContentTypesListed(id=EMAIL, content_types=(ContentSummary(**SUMMARY),), next="shop/news"),
     RenderContent(id=EMAIL, client="shop", name="news", variables={"name": "Ann"}),
     ContentRendered(

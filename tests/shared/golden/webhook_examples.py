@@ -68,7 +68,7 @@ WEBHOOK_EXAMPLES: tuple[Contract, ...] = (
         webhook=WEBHOOK,
         secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=",
     ),
-    ListWebhooks(id=EMAIL, client="shop", after="w0", limit=2),
+    ListWebhooks(id=EMAIL, client="shop", failing=True, after="w0", limit=2),
     WebhooksListed(id=EMAIL, webhooks=(WEBHOOK,), next="w1"),
     SendTestEvent(**OWN),
     ReplayWebhook(
