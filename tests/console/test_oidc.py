@@ -55,7 +55,7 @@ async def test_an_operator_logs_in_by_the_provider(visitor: Operator, provider: 
     back = await visitor.get(f"/login/oidc/callback?code=code-1&state={provider.asked[0]['state']}")
 
     assert back.status == 403
-    assert 'href="/login/oidc?next=/audit"' in form.text
+    assert 'href="/login/oidc?next=%2Faudit"' in form.text
     assert page.url == f"{visitor.url}/audit"
     assert "Ann@ops.example Log out" in page.words
 
