@@ -52,7 +52,8 @@ SETTLE_SECONDS = 11.0
 # Beyond its schedule: a handling that fails is tried again for half a day, see `shared.retry`.
 LATE = timedelta(days=1)
 
-_HOUR = timedelta(hours=1)
+# A mail has the time of the clock that accepted it, which may have been a day ahead.
+_AHEAD = timedelta(days=2)
 _WAITING = tuple(each for each in EmailStatus if not each.ended)
 _FORGETTING = """\
 {id}: the broker keeps the request until each service has done it.
@@ -268,7 +269,7 @@ class Auditor:
         return found.email is not None or found.forgotten
 
     async def _count(self, since: datetime, *, forgotten: bool = False) -> EmailCounts:
-        until = datetime.now(UTC) + _HOUR
+        until = datetime.now(UTC) + _AHEAD
         question = CountEmails(id=_new_id(), since=since, until=until, forgotten=forgotten)
         return (await self._ask(question, EmailsCounted)).total
 
